@@ -6,8 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod endpoint;
 pub mod id;
 pub mod name;
+pub mod network;
+pub mod node;
+pub mod publish;
+pub mod role;
+pub mod service;
+pub mod view;
 
 pub use addr::{DualStack, Mac, Subnet, Vni};
+pub use endpoint::{Condition, Endpoint};
 pub use id::{ClusterId, EndpointId, NetworkId, NodeId, NodeIndex, Revision, SandboxId, ServiceId};
+pub use name::Name;
+pub use network::{AttachmentSpec, Driver, Network, NetworkSpec, Scope, StringMap, SubnetSpec};
+pub use node::{Availability, Node, NodeDescription};
+pub use publish::{Protocol, Publication, PublishMode, PublishSpec};
+pub use role::Role;
+pub use service::{Algorithm, EndpointMode, Service, ServiceSpec};
+pub use view::{ClusterView, GossipKey, NodeView, ViewChange, ViewDelta};
