@@ -1,7 +1,12 @@
 //! Compiles the `.proto` files with protox, so that no `protoc` is needed to build.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["swarmnet/v1/swarmnet.proto"];
+    let files = [
+        "swarmnet/v1/control.proto",
+        "swarmnet/v1/node.proto",
+        "swarmnet/v1/objects.proto",
+        "swarmnet/v1/push.proto",
+    ];
     println!("cargo::rerun-if-changed=swarmnet");
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;

@@ -1,1 +1,23 @@
-//! Placeholder head.
+//! The wire of swarmnet: generated messages and gRPC traits, and their conversions from and to `swarmnet_types`.
+//!
+//! Generated types stay at the border: handlers and clients convert with `From`/`TryFrom` (`convert/`) as soon as a message has
+//! arrived and as late as one is sent. A message that cannot be what it says is a [`Malformed`], never a panic.
+#![forbid(unsafe_code)]
+
+mod convert;
+mod status;
+
+pub use convert::Malformed;
+pub use status::{rejected, sentence};
+
+/// Generated from `swarmnet/v1/*.proto`.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    missing_debug_implementations,
+    unreachable_pub,
+    reason = "generated code"
+)]
+pub mod v1 {
+    tonic::include_proto!("swarmnet.v1");
+}
