@@ -23,7 +23,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    pub fn new(field: &'static str, problem: impl ToString) -> Self {
+    pub fn new(field: &'static str, problem: impl std::fmt::Display) -> Self {
         Self { field, problem: problem.to_string() }
     }
 

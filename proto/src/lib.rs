@@ -14,6 +14,8 @@ pub use status::{rejected, sentence};
 #[allow(
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
     missing_debug_implementations,
     unreachable_pub,
     reason = "generated code"

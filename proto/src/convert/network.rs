@@ -178,10 +178,7 @@ impl TryFrom<v1::Endpoint> for Endpoint {
 
     fn try_from(m: v1::Endpoint) -> Result<Self, Malformed> {
         let condition = m.condition().try_into()?;
-        let service = match m.service.is_empty() {
-            true => None,
-            false => Some(id("service", &m.service)?),
-        };
+        let service = if m.service.is_empty() { None } else { Some(id("service", &m.service)?) };
         Ok(Self {
             id: id("endpoint id", &m.id)?,
             network: id("network", &m.network)?,
@@ -224,10 +221,7 @@ impl TryFrom<v1::AttachmentSpec> for AttachmentSpec {
             network: m.network,
             ipv4: opt_v4("ipv4", &m.ipv4)?,
             ipv6: opt_v6("ipv6", &m.ipv6)?,
-            mac: match m.mac.is_empty() {
-                true => None,
-                false => Some(mac("mac", &m.mac)?),
-            },
+            mac: if m.mac.is_empty() { None } else { Some(mac("mac", &m.mac)?) },
             aliases: each(m.aliases, |a| parsed("alias", &a))?,
             gw_priority: m.gw_priority,
             driver_opts: m.driver_opts.into_iter().collect(),

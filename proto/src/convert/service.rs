@@ -118,10 +118,8 @@ impl TryFrom<v1::Publication> for PublishSpec {
         if target == 0 {
             return Err(Malformed::missing("target"));
         }
-        let nodes = match m.node_label.is_empty() {
-            true => None,
-            false => Some(NodeSelector { label: m.node_label, value: m.node_value }),
-        };
+        let selector = NodeSelector { label: m.node_label, value: m.node_value };
+        let nodes = Some(selector).filter(|s| !s.label.is_empty());
         Ok(Self {
             published: Some(port("published", m.published)?).filter(|p| *p != 0),
             target,
