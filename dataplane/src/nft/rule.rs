@@ -38,7 +38,12 @@ impl Eq for Rule {}
 impl Rule {
     /// Starts a rule. `comment` says in a few words what it is for and is shown by `nft list`.
     pub fn builder(comment: impl Into<String>) -> RuleBuilder {
-        RuleBuilder { comment: comment.into(), exprs: Vec::new(), ipv6: None }
+        RuleBuilder { comment: comment.into(), exprs: Vec::new(), ipv6: None, netdev: false }
+    }
+
+    /// Starts a rule of a netdev chain, where the IP version is told by the Ethernet protocol.
+    pub fn netdev_builder(comment: impl Into<String>) -> RuleBuilder {
+        RuleBuilder { netdev: true, ..Self::builder(comment) }
     }
 
     /// A rule of these expressions.
@@ -98,6 +103,8 @@ pub struct RuleBuilder {
     exprs: Vec<Expr>,
     /// The IP version already checked.
     ipv6: Option<bool>,
+    /// In netdev chains `meta nfproto` is NFPROTO_NETDEV for every packet.
+    netdev: bool,
 }
 
 impl RuleBuilder {
@@ -124,14 +131,23 @@ impl RuleBuilder {
 
     // --- matches ---
 
-    /// `meta nfproto ipv4|ipv6`; a second call for the same version adds nothing.
+    /// `meta nfproto ipv4|ipv6` (`meta protocol` in netdev chains); a second call for the same version adds nothing.
     #[must_use]
     pub fn ip_version(mut self, ipv6: bool) -> Self {
         if self.ipv6 == Some(ipv6) {
             return self;
         }
         self.ipv6 = Some(ipv6);
+        if self.netdev {
+            return self.ether_type(if ipv6 { 0x86dd } else { 0x0800 });
+        }
         self.matches(&Load::Meta(MetaKey::NfProto), vec![if ipv6 { 10 } else { 2 }])
+    }
+
+    /// `meta protocol`: 0x0800 IPv4, 0x86dd IPv6, 0x0806 ARP.
+    #[must_use]
+    pub fn ether_type(self, ether_type: u16) -> Self {
+        self.matches(&Load::Meta(MetaKey::Protocol), ether_type.to_be_bytes().to_vec())
     }
 
     /// `field == value`.

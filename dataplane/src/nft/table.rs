@@ -13,6 +13,10 @@ use super::rule::Rule;
 pub enum Family {
     /// IPv4 and IPv6 in one table.
     Inet,
+    /// IPv4 alone: tables of iptables-nft.
+    Ip,
+    /// IPv6 alone.
+    Ip6,
     /// Hooks of one device.
     Netdev,
 }

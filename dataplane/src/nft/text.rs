@@ -29,6 +29,8 @@ impl Display for Family {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
             Self::Netdev => "netdev",
         })
     }
