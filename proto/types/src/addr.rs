@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// What is wrong with a subnet, MAC or VNI that a user or a peer wrote.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum AddrError {
     /// Docker's words (`sw:C3`).
     #[error("invalid subnet: invalid CIDR address: {text}")]
@@ -55,6 +55,18 @@ impl Subnet {
 
     pub fn overlaps(&self, other: &Self) -> bool {
         self.0.contains(&other.0.network()) || other.0.contains(&self.0.network())
+    }
+
+    /// The first address and, for IPv4, the last one: no host may have them. Subnets of one or two addresses have no edges
+    /// (RFC 3021; RFC 4291 §2.6.1 for the subnet-router anycast address, RFC 6164 for /127).
+    pub fn is_edge(&self, addr: IpAddr) -> bool {
+        match self.0 {
+            IpNet::V4(net) => {
+                net.prefix_len() < 31
+                    && (addr == IpAddr::V4(net.network()) || addr == IpAddr::V4(net.broadcast()))
+            }
+            IpNet::V6(net) => net.prefix_len() < 127 && addr == IpAddr::V6(net.network()),
+        }
     }
 
     /// `addr` with this subnet's prefix length, as interfaces and Docker's JSON want it.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod check;
 pub mod endpoint;
 pub mod id;
 pub mod name;

@@ -142,7 +142,7 @@ pub mod option {
 }
 
 /// An option whose value cannot be what it says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum OptionError {
     #[error("invalid MTU number: {value} (want 68 to 65535)")]
     Mtu { value: String },
