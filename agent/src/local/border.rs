@@ -1,0 +1,76 @@
+//! What the node's own objects need of the rest of the agent: the state of the kernel, the managers, and the status of the
+//! session. Implemented by the core of the agent; by fakes in tests.
+
+use async_trait::async_trait;
+use swarmnet_types::{ClusterId, NodeId, Role, SandboxId};
+use tonic::transport::Channel;
+
+/// What the reconcilers report of a sandbox.
+#[async_trait]
+pub trait KernelStatus: Send + Sync + std::fmt::Debug {
+    /// Resolves when kernel and names are as `LocalObjects` of `generation` (or a later one) says of this sandbox: built and
+    /// answering when it is `Attaching` or `Ready`, taken down, with every socket in it closed, when it is `Leaving` or absent.
+    ///
+    /// # Errors
+    /// One sentence why it cannot be built; the reconcilers go on trying.
+    async fn wait_applied(&self, sandbox: SandboxId, generation: u64) -> Result<(), String>;
+}
+
+/// The node's place in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub node: NodeId,
+    pub cluster: ClusterId,
+    pub role: Role,
+}
+
+/// No manager could be reached; the sentence for the user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no manager of the cluster answers (tried {})", tried.join(", "))]
+pub struct NoManager {
+    pub tried: Vec<String>,
+}
+
+/// The way to the managers.
+#[async_trait]
+pub trait Managers: Send + Sync + std::fmt::Debug {
+    /// `None`: in no cluster.
+    fn standing(&self) -> Option<Standing>;
+
+    /// A channel to the manager that answered last, or to another one after [`failed`](Self::failed).
+    ///
+    /// # Errors
+    /// [`NoManager`] when none of them can be connected.
+    async fn channel(&self) -> Result<Channel, NoManager>;
+
+    /// The channel handed out last did not carry a call: prefer another manager.
+    fn failed(&self);
+}
+
+/// How another node fares, as gossip has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub node: NodeId,
+    pub name: String,
+    /// `alive`, `suspect`, `agent-lost` or `dead`.
+    pub state: String,
+}
+
+/// What `agent status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentStatus {
+    pub name: String,
+    pub view_revision: u64,
+    pub applied_revision: u64,
+    /// Address of the manager that serves our stream.
+    pub manager: Option<String>,
+    /// Kernel objects of ours that others had changed and that were put right.
+    pub repaired: u64,
+    pub problems: Vec<String>,
+    pub peers: Vec<Peer>,
+}
+
+/// The source of [`AgentStatus`].
+pub trait StatusSource: Send + Sync + std::fmt::Debug {
+    fn status(&self) -> AgentStatus;
+}
