@@ -134,7 +134,7 @@ struct Worker<R: Reconciler> {
     /// A watch rather than a notification: what was asked before a round began is answered by that round.
     woken: watch::Receiver<()>,
     /// Keeps `woken` open when nobody else wants to wake.
-    waker: Waker,
+    _waker: Waker,
     interval: Duration,
     shutdown: CancellationToken,
 }
