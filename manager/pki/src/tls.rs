@@ -15,3 +15,6 @@ pub(crate) mod verify;
 
 /// What both sides offer (RFC 9113 §3.2). rustls sends nothing by itself.
 const ALPN: &[u8] = b"h2";
+
+#[cfg(test)]
+mod tests;

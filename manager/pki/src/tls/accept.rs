@@ -62,7 +62,7 @@ pub struct AcceptStats {
 /// One connection from another node, or from one that wants to join. Its [`Caller`] is in the extensions of each request.
 #[derive(Debug)]
 pub struct NodeStream {
-    tls: TlsStream<TcpStream>,
+    pub(super) tls: TlsStream<TcpStream>,
     caller: Caller,
 }
 

@@ -1,7 +1,7 @@
 //! Why a connection to another node failed, in one line that says what to do.
 //!
 //! A TLS 1.3 client learns that the server refused its certificate only after its own handshake is over, as an alert on
-//! the first read; [`refusal`] words that one. It reaches the caller as text, because h2 keeps no more of an I/O error.
+//! the first read; `refusal` words that one. It reaches the caller as text, because h2 keeps no more of an I/O error.
 
 use std::fmt;
 use std::io;
