@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "swarmnet/v1/node.proto",
         "swarmnet/v1/objects.proto",
         "swarmnet/v1/push.proto",
+        "swarmnet/v1/raft.proto",
     ];
     println!("cargo::rerun-if-changed=swarmnet");
     let descriptors = protox::compile(files, ["."])?;
