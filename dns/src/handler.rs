@@ -165,10 +165,14 @@ impl Answering<'_> {
             [],
             [],
         );
-        if let Err(err) = response.destructive_emit(&mut encoder) {
+        let emitted = response.destructive_emit(&mut encoder);
+        // A record that did not fit is rolled back, but its bytes stay behind the message's end.
+        let end = encoder.offset();
+        if let Err(err) = emitted {
             tracing::warn!(%err, "cannot encode an answer");
             return header_only(self.request.as_slice(), code::SERVER_FAILURE);
         }
+        reply.truncate(end);
         if let Some(opt) = opt {
             reply.extend_from_slice(&opt);
             // ARCOUNT, which hickory left at 0.

@@ -122,3 +122,6 @@ fn pick<'a>(
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -275,3 +275,6 @@ fn hand_over(
     })
     .is_ok()
 }
+
+#[cfg(test)]
+mod tests;
