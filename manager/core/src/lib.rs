@@ -1,1 +1,28 @@
-//! Placeholder head.
+//! The replicated state of a cluster, pure: [`State`], every [`Command`] that can change it, and what each node is told of it.
+//!
+//! Input: [`Proposal`]s in log order. Output: [`Outcome`] or [`Rejection`] for the caller, [`NodeView`](swarmnet_types::NodeView)
+//! and [`ViewDelta`](swarmnet_types::ViewDelta) for the nodes. The same log gives the same bytes on every manager
+//! ([`State::digest`]).
+//!
+//! Must never: read a clock, draw a random number, do I/O. The leader puts time and randomness into the proposal.
+//! No crate of ours but `swarmnet-types` is known here.
+#![forbid(unsafe_code)]
+
+mod alloc;
+mod apply;
+mod command;
+mod ids;
+mod outcome;
+mod rejection;
+mod secret;
+mod state;
+mod view;
+
+pub use command::{
+    AddBackend, Attach, ClusterInit, Command, CreateNetwork, JoinNode, NetworkChange, NodeChange,
+    Proposal, Publish, RemoveNetwork, RemoveNode, ServiceChange, Unpublish,
+};
+pub use outcome::Outcome;
+pub use rejection::{Holder, Kind, Matched, Noun, Rejection};
+pub use secret::Secret;
+pub use state::{CertificateAuthority, Cluster, Digest, FORMAT, Revoked, State, Tokens, Usage};

@@ -1,0 +1,226 @@
+//! Everything that can change the replicated state.
+//!
+//! A command carries wishes and facts, never allocations: those are made in `apply`. References written by users (`String`) are
+//! a full id, a name or a unique prefix of an id. Where a command speaks for a node, the caller has checked by certificate that
+//! it is that node; `apply` checks that the objects are the node's.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use swarmnet_types::network::StringMap;
+use swarmnet_types::service::ExternalBackend;
+use swarmnet_types::{
+    Algorithm, AttachmentSpec, Availability, ClusterId, Condition, EndpointId, EndpointMode, Name,
+    NetworkSpec, NodeDescription, NodeId, Protocol, PublishSpec, Role, SandboxId, ServiceSpec,
+    Subnet,
+};
+
+use crate::secret::Secret;
+
+/// One entry of the log: a command with the time and randomness of the leader that took it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub command: Command,
+    /// Unix time in milliseconds.
+    pub now_ms: u64,
+    /// Drawn by the leader; identifiers of new objects follow from it.
+    pub seed: [u8; 32],
+    /// Drawn by the client once for all its tries, so that a retry is answered and not done again. All zero: none.
+    pub request_id: [u8; 16],
+}
+
+/// What to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first of every log.
+    InitCluster(Box<ClusterInit>),
+    /// Address pools that new networks are cut from are added, or retired (what was cut from them stays).
+    UpdatePools {
+        add: Vec<Subnet>,
+        retire: Vec<Subnet>,
+    },
+    /// Earlier tokens of the role are void; nodes that joined stay.
+    RotateToken {
+        role: Role,
+        secret: Secret,
+    },
+    /// The new key seals; the one before is still accepted.
+    RotateGossipKey {
+        secret: [u8; 32],
+    },
+
+    JoinNode(JoinNode),
+    /// A node says what it is now: its address may have changed (C12).
+    UpdateNodeDescription {
+        node: NodeId,
+        description: NodeDescription,
+    },
+    UpdateNode(NodeChange),
+    RemoveNode(RemoveNode),
+
+    CreateNetwork(CreateNetwork),
+    RemoveNetwork(RemoveNetwork),
+
+    CreateService(ServiceSpec),
+    UpdateService(ServiceChange),
+    /// Its tasks live on without it.
+    RemoveService {
+        service: String,
+    },
+    Publish(Publish),
+    Unpublish(Unpublish),
+    AddBackend(AddBackend),
+    RemoveBackend {
+        service: String,
+        backend: Name,
+    },
+
+    /// Reserves what a sandbox needs, all or nothing.
+    Attach(Attach),
+    /// Takes a sandbox off one network.
+    Disconnect {
+        node: NodeId,
+        sandbox: SandboxId,
+        network: String,
+    },
+    /// How endpoints of one node fare. Those that are gone already are passed over.
+    SetConditions {
+        node: NodeId,
+        conditions: Vec<(EndpointId, Condition)>,
+    },
+    /// Gives endpoints of one node back. Those that are gone already are passed over.
+    Detach {
+        node: NodeId,
+        endpoints: Vec<EndpointId>,
+    },
+    /// Gives back all that these sandboxes of one node hold (it rebooted, or they ended while it was away).
+    ReleaseSandboxes {
+        node: NodeId,
+        sandboxes: Vec<SandboxId>,
+    },
+}
+
+/// What a cluster starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterInit {
+    pub id: ClusterId,
+    pub ca_cert_pem: String,
+    pub ca_key_pem: Secret,
+    pub worker_token: Secret,
+    pub manager_token: Secret,
+    /// Empty, or without one family: the default of that family is taken ([`crate::alloc`]).
+    pub pools: Vec<Subnet>,
+    /// Prefix length of the IPv4 subnets cut from the pools, at most 29.
+    pub pool_mask_len: u8,
+    pub data_path_port: u16,
+    pub cert_expiry_ms: u64,
+    pub gossip_secret: [u8; 32],
+    /// Subnets of the ingress network; empty: the defaults.
+    pub ingress: Vec<Subnet>,
+    /// Routes of the first manager that no network may overlap.
+    pub avoid: Vec<Subnet>,
+    pub first: JoinNode,
+}
+
+/// A node that proved itself with a token becomes a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinNode {
+    pub node: NodeId,
+    pub role: Role,
+    pub availability: Availability,
+    pub description: NodeDescription,
+}
+
+/// What an operator changes of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeChange {
+    pub node: String,
+    pub availability: Option<Availability>,
+    pub role: Option<Role>,
+    pub labels_add: StringMap,
+    pub labels_rm: Vec<String>,
+}
+
+/// A node leaves for good: its endpoints go, its certificate is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveNode {
+    pub node: String,
+    pub force: bool,
+    /// The leader sees it alive.
+    pub alive: bool,
+}
+
+/// A new cluster network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateNetwork {
+    pub spec: NetworkSpec,
+    /// Host routes that the leader sees, without default routes.
+    pub avoid: Vec<Subnet>,
+}
+
+/// Removes a network that nobody holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveNetwork {
+    pub network: String,
+    /// Endpoints on dead nodes, and services that only name the network, do not hold it.
+    pub force: bool,
+    /// Nodes that the leader sees dead.
+    pub dead: BTreeSet<NodeId>,
+}
+
+/// Networks a service gains and loses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkChange {
+    pub add: Vec<String>,
+    pub remove: Vec<String>,
+}
+
+/// What an operator changes of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceChange {
+    pub service: String,
+    pub endpoint_mode: Option<EndpointMode>,
+    pub algorithm: Option<Algorithm>,
+    pub networks: NetworkChange,
+    pub publish_add: Vec<PublishSpec>,
+    pub labels_add: StringMap,
+    pub labels_rm: Vec<String>,
+}
+
+/// Publishes ports of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// `None`: the service `svc-<first published port>`, created when absent.
+    pub service: Option<String>,
+    pub specs: Vec<PublishSpec>,
+}
+
+/// Takes back publications by their published port, else by their target port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpublish {
+    /// `None`: whichever service publishes the port.
+    pub service: Option<String>,
+    pub port: u16,
+    /// `None`: any.
+    pub protocol: Option<Protocol>,
+}
+
+/// A backend of a service outside the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddBackend {
+    pub service: String,
+    pub backend: ExternalBackend,
+}
+
+/// Joins a sandbox to networks. For a sandbox that the state knows already, these are further networks, and its name,
+/// hostname and service stay as they are (`network connect`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    pub node: NodeId,
+    pub sandbox: SandboxId,
+    pub name: Name,
+    pub hostname: String,
+    /// Created when absent.
+    pub service: Option<Name>,
+    pub attachments: Vec<AttachmentSpec>,
+}
