@@ -2,11 +2,22 @@
 //!
 //! [`objects`] is what others read; [`border`] is what this module needs of them.
 
+pub mod addresses;
 pub mod border;
+pub mod error;
+pub mod files;
+pub mod lookup;
+pub mod naming;
+pub mod networks;
 pub mod objects;
+pub mod ports;
+pub mod resolv;
+pub mod store;
 
 pub use border::{AgentStatus, KernelStatus, Managers, NoManager, Peer, Standing, StatusSource};
+pub use error::LocalError;
 pub use objects::{
     Attachment, DnsSettings, LocalObjects, Owner, PortMap, ProcessRecord, ProcessSpec,
     SandboxRecord, SandboxState,
 };
+pub use store::LocalStore;

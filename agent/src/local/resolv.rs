@@ -1,0 +1,105 @@
+//! The two files that a sandbox sees over `/etc/resolv.conf` and `/etc/hosts` (D1, D4, `sw:§3.6`).
+//!
+//! Pure: the host's own `resolv.conf` comes in as text.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::objects::SandboxRecord;
+
+/// Where the agent answers in every sandbox with a user-defined network.
+pub const RESOLVER: &str = "127.0.0.11";
+/// Docker's last resort when the host names no server that a sandbox can reach.
+const FALLBACK: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+/// What of a `resolv.conf` matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostResolver {
+    pub servers: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl HostResolver {
+    /// Reads the text of a `resolv.conf`; lines of no known kind are passed over, of several `search` lines the last counts.
+    pub fn parse(text: &str) -> Self {
+        let mut host = Self::default();
+        for line in text.lines() {
+            let line = line.split(['#', ';']).next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            let key = words.next().unwrap_or_default();
+            let rest = words.map(str::to_owned);
+            match key {
+                // A zone (`fe80::1%eth0`) means nothing in another namespace.
+                "nameserver" => host.servers.extend(rest.filter_map(|w| w.parse::<IpAddr>().ok())),
+                "search" | "domain" => host.search = rest.collect(),
+                "options" => host.options.extend(rest),
+                _ => {}
+            }
+        }
+        host
+    }
+
+    /// Servers that can be reached from another namespace.
+    fn outside(&self) -> Vec<IpAddr> {
+        self.servers.iter().copied().filter(|ip| !ip.is_loopback()).collect()
+    }
+}
+
+/// The sandbox's `resolv.conf`.
+pub fn resolv_conf(record: &SandboxRecord, host: &HostResolver) -> String {
+    let dns = &record.dns;
+    let own = record.resolves_names();
+    let servers: Vec<String> = if own {
+        vec![RESOLVER.to_owned()]
+    } else if dns.servers.is_empty() {
+        let host_stack = record.shares_host_stack();
+        let servers = if host_stack { host.servers.clone() } else { host.outside() };
+        match servers.is_empty() {
+            true => FALLBACK.map(str::to_owned).to_vec(),
+            false => servers.iter().map(ToString::to_string).collect(),
+        }
+    } else {
+        dns.servers.iter().map(ToString::to_string).collect()
+    };
+    let search = match &dns.search[..] {
+        [] => host.search.clone(),
+        [dot] if dot == "." => Vec::new(),
+        given => given.to_vec(),
+    };
+    let mut options =
+        if dns.options.is_empty() { host.options.clone() } else { dns.options.clone() };
+    if own && !options.iter().any(|o| o.starts_with("ndots:")) {
+        options.push("ndots:0".to_owned());
+    }
+    let mut text = String::new();
+    for server in servers {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    if !search.is_empty() {
+        let _ = writeln!(text, "search {}", search.join(" "));
+    }
+    if !options.is_empty() {
+        let _ = writeln!(text, "options {}", options.join(" "));
+    }
+    text
+}
+
+/// The sandbox's `hosts`: loopback, its own addresses with its host name, and what the user added.
+pub fn hosts(record: &SandboxRecord) -> String {
+    let mut text = String::from(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n",
+    );
+    for (name, addr) in &record.dns.extra_hosts {
+        let _ = writeln!(text, "{addr}\t{name}");
+    }
+    for addr in record.addrs() {
+        let _ = writeln!(text, "{addr}\t{}", record.hostname);
+    }
+    text
+}
