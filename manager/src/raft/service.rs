@@ -1,0 +1,94 @@
+//! Raft's messages between managers: the answering half.
+//!
+//! Inputs: calls of other managers; that a caller is a manager of this cluster is checked before, where all roles are checked.
+//! Outputs: openraft's answers, errors included, inside the payload. A status is returned only for a message that cannot be read.
+
+use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::{BasicNode, LogIdOptionExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use swarmnet_proto::v1::RaftMessage;
+use swarmnet_proto::v1::raft_server;
+use tonic::{Request, Response, Status};
+
+use super::transport::{self, CallError, MESSAGE_BYTES_MAX};
+use super::types::Raft;
+
+/// Why the leader gave no read index.
+pub(super) type ReadIndexError = RaftError<u64, CheckIsLeaderError<u64, BasicNode>>;
+
+/// The gRPC service of one node. Serve it on the managers' mTLS listener only.
+#[derive(Clone)]
+pub struct RaftGrpc {
+    raft: Raft,
+}
+
+// === impl RaftGrpc ===
+
+impl std::fmt::Debug for RaftGrpc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftGrpc").finish_non_exhaustive()
+    }
+}
+
+impl RaftGrpc {
+    pub(super) fn new(raft: Raft) -> Self {
+        Self { raft }
+    }
+
+    /// The service for a tonic router, with the message sizes Raft needs.
+    pub fn into_server(self) -> raft_server::RaftServer<Self> {
+        raft_server::RaftServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl raft_server::Raft for RaftGrpc {
+    async fn append_entries(
+        &self,
+        request: Request<RaftMessage>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        let answer = self.raft.append_entries(read(request)?).await;
+        answered(&answer)
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let answer = self.raft.vote(read(request)?).await;
+        answered(&answer)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<RaftMessage>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        let answer = self.raft.install_snapshot(read(request)?).await;
+        answered(&answer)
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<RaftMessage>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        let () = read(request)?;
+        let read = self.raft.get_read_log_id().await;
+        let answer: Result<u64, ReadIndexError> =
+            read.map(|(read, _applied)| read.index().unwrap_or(0));
+        answered(&answer)
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
+fn read<T: DeserializeOwned>(request: Request<RaftMessage>) -> Result<T, Status> {
+    transport::decode(&request.into_inner()).map_err(|err| match err {
+        CallError::Version { .. } => Status::failed_precondition(err.to_string()),
+        err => Status::invalid_argument(err.to_string()),
+    })
+}
+
+#[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
+fn answered<T: Serialize>(answer: &T) -> Result<Response<RaftMessage>, Status> {
+    let message = transport::encode(answer);
+    Ok(Response::new(message.map_err(|err| Status::internal(err.to_string()))?))
+}

@@ -1,0 +1,5 @@
+//! Consensus as a whole: the storage suite of openraft, and managers that talk over real gRPC on the loopback.
+
+mod cluster;
+mod storage;
+mod support;
