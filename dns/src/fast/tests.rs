@@ -163,7 +163,8 @@ proptest! {
         let mut slow = Message::from_vec(&reply).unwrap();
         prop_assert_eq!(truncated, fast.metadata.truncation);
         if truncated {
-            prop_assert_eq!(fast.answers.len(), slow.answers.len());
+            // hickory leaves the last byte free.
+            prop_assert!(fast.answers.len() - slow.answers.len() <= 1);
             fast.answers.clear();
             slow.answers.clear();
         }
