@@ -45,7 +45,7 @@ pub(crate) enum Decision {
         truncated: bool,
     },
     Forward {
-        query: Query,
+        query: Box<Query>,
         forwarder: Arc<Forwarder>,
     },
     /// A response or a scrap: not to be answered.
@@ -125,7 +125,7 @@ impl Answering<'_> {
         };
         match Query::parse(message) {
             Ok(query) if !matches!(query.kind, wire::kind::AXFR | wire::kind::IXFR) => {
-                Decision::Forward { query, forwarder: Arc::clone(forwarder) }
+                Decision::Forward { query: query.into(), forwarder: Arc::clone(forwarder) }
             }
             _ => self.error(ResponseCode::Refused, Ending::Refused),
         }

@@ -1,4 +1,5 @@
 //! Forwarding over real sockets: transparency, failover, TCP, the cache, coalescing.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The name server over real sockets: local names, scope, bad input, many clients, removal.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

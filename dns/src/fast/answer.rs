@@ -160,6 +160,7 @@ impl Records<'_> {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Ending {
     rcode: u16,
     count: u16,

@@ -39,7 +39,7 @@ impl<S: SockaddrLike + Copy + Into<SocketAddr>> Batch<S> {
         Self {
             queries: vec![0; BATCH * QUERY_MAX_BYTES].into(),
             headers: MultiHeaders::preallocate(BATCH, None),
-            answers: vec![Vec::with_capacity(512); BATCH],
+            answers: (0..BATCH).map(|_| Vec::with_capacity(512)).collect(),
             peers: Vec::with_capacity(BATCH),
         }
     }

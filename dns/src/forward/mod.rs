@@ -174,11 +174,10 @@ impl Asked {
     /// The reply after the upstreams had their say: theirs when good, else what is left of the cache, else their failure.
     fn relayed(&self, outcome: Outcome, stale: Option<Arc<Response>>) -> Relayed {
         match (outcome, stale) {
-            (Outcome::Answer(response), _) => {
-                self.reply(&response, Age::Seconds(0), Source::Upstream)
+            (Outcome::Failure(_) | Outcome::Silence, Some(response)) => {
+                self.reply(&response, Age::Stale, Source::Stale)
             }
-            (_, Some(response)) => self.reply(&response, Age::Stale, Source::Stale),
-            (Outcome::Failure(response), None) => {
+            (Outcome::Answer(response) | Outcome::Failure(response), _) => {
                 self.reply(&response, Age::Seconds(0), Source::Upstream)
             }
             (Outcome::Silence, None) => Relayed {

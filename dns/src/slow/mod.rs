@@ -187,7 +187,7 @@ async fn answer(
                 Arrival::Udp => query.udp_limit_bytes(),
                 Arrival::Tcp => usize::from(u16::MAX),
             };
-            let asked = Asked { message: message.into(), query, limit_bytes };
+            let asked = Asked { message: message.into(), query: *query, limit_bytes };
             let relayed = forwarder.relay(&asked, &sandbox.scope).await;
             count_relayed(stats, relayed.source, relayed.truncated);
             Some(relayed.reply)
