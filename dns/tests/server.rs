@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,27 @@ fn local_names_are_answered_by_udp_and_tcp() {
         let stats = served.handle.stats();
         (stats.local, stats.nodata, stats.forwarded) == (4, 4, 0)
     });
+}
+
+#[test]
+fn ipv6_sockets_are_served_too() {
+    let served = serve(internal());
+    let (udp, tcp) = (UdpSocket::bind("[::1]:0").unwrap(), TcpListener::bind("[::1]:0").unwrap());
+    let (by_udp_at, by_tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+    let other = SandboxId::from_bytes([8; 16]);
+    served.handle.serve(other, udp, tcp, Arc::new(internal())).unwrap();
+    let asked = question("web.", RecordType::AAAA);
+    let client = UdpSocket::bind("[::1]:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut room = [0; 512];
+    for _ in 0..100 {
+        client.send_to(&asked.to_vec().unwrap(), by_udp_at).unwrap();
+        let len = client.recv(&mut room).unwrap();
+        assert_eq!(addrs(&Message::from_vec(&room[..len]).unwrap()), one("fd00::fa"));
+        assert_eq!(addrs(&by_udp(served.addr, &asked)), one("fd00::fa"));
+    }
+    let mut stream = TcpStream::connect(by_tcp_at).unwrap();
+    assert_eq!(addrs(&by_tcp(&mut stream, &asked)), one("fd00::fa"));
 }
 
 #[test]

@@ -92,18 +92,16 @@ impl Response {
         age: Age,
         limit_bytes: usize,
     ) -> (Vec<u8>, bool) {
-        let cut = (self.message.len() > limit_bytes)
-            .then(|| wire::truncate(&self.message, &self.records))
+        let mut reply = self.message.clone();
+        match age {
+            Age::Seconds(elapsed_s) => wire::age(&mut reply, &self.records, elapsed_s, 0),
+            Age::Stale => wire::age(&mut reply, &self.records, u32::MAX, STALE_TTL_S),
+        }
+        let cut = (reply.len() > limit_bytes)
+            .then(|| wire::truncate(&reply, &self.records, limit_bytes))
             .flatten();
         let is_cut = cut.is_some();
-        let mut reply = cut.unwrap_or_else(|| {
-            let mut whole = self.message.clone();
-            match age {
-                Age::Seconds(elapsed_s) => wire::age(&mut whole, &self.records, elapsed_s, 0),
-                Age::Stale => wire::age(&mut whole, &self.records, u32::MAX, STALE_TTL_S),
-            }
-            whole
-        });
+        let mut reply = cut.unwrap_or(reply);
         wire::set_id(&mut reply, query.id);
         reply[HEADER_LEN..query.question_end]
             .copy_from_slice(&asked[HEADER_LEN..query.question_end]);

@@ -78,14 +78,26 @@ pub(crate) fn age(message: &mut [u8], records: &[Record], elapsed_s: u32, floor_
     }
 }
 
-/// The message cut to its header, its question and its OPT record, with TC set: the client asks again by TCP. The OPT record
-/// stays, as RFC 6891 §7 asks for, without its options.
-pub(crate) fn truncate(message: &[u8], records: &[Record]) -> Option<Vec<u8>> {
-    let mut cut = message.get(..question_end(message)?)?.to_vec();
+/// The message cut to `limit_bytes` with TC set: the client asks again by TCP. Kept are the question, as many answers as
+/// fit (all that a client gets which never asks again: musl before 1.2.4) and the OPT record without its options, as RFC
+/// 6891 §7 asks for. What goes is the tail, so that compression pointers, which point backwards, stay right.
+pub(crate) fn truncate(message: &[u8], records: &[Record], limit_bytes: usize) -> Option<Vec<u8>> {
+    let opt = records.iter().find(|r| r.kind == kind::OPT);
+    let body_bytes = limit_bytes.saturating_sub(if opt.is_some() { OPT_LEN } else { 0 });
+    let (mut end, mut count) = (question_end(message)?, 0_u16);
+    for record in records.iter().take_while(|r| r.section == Section::Answer) {
+        let record_end = record.data_at + record.data_bytes;
+        if record_end > body_bytes {
+            break;
+        }
+        (end, count) = (record_end, count + 1);
+    }
+    let mut cut = message.get(..end)?.to_vec();
     let flags = u16_at(message, 2)? | flag::TRUNCATED;
     cut[2..4].copy_from_slice(&flags.to_be_bytes());
-    cut[6..HEADER_LEN].fill(0);
-    if let Some(opt) = records.iter().find(|r| r.kind == kind::OPT) {
+    cut[6..8].copy_from_slice(&count.to_be_bytes());
+    cut[8..HEADER_LEN].fill(0);
+    if let Some(opt) = opt {
         let fixed_at = opt.data_at.checked_sub(OPT_LEN)?;
         cut.push(0); // the root, whatever the upstream wrote there
         cut.extend_from_slice(message.get(fixed_at + 1..fixed_at + OPT_LEN - 2)?);

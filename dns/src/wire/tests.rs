@@ -145,14 +145,20 @@ fn records_lie_where_hickory_put_them() {
 }
 
 #[test]
-fn a_cut_response_keeps_its_opt_record() {
+fn a_cut_response_keeps_what_fits_and_its_opt_record() {
     let bytes = response().to_vec().unwrap();
-    let cut = truncate(&bytes, &records(&bytes).unwrap()).unwrap();
-    let cut = Message::from_vec(&cut).unwrap();
-    assert!(cut.metadata.truncation);
-    assert!(cut.answers.is_empty() && cut.authorities.is_empty() && cut.additionals.is_empty());
-    assert_eq!(cut.queries, response().queries);
-    assert!(cut.edns.unwrap().flags().dnssec_ok);
+    let found = records(&bytes).unwrap();
+    let answer_end = found[0].data_at + found[0].data_bytes;
+    for (limit, answers) in [(answer_end + OPT_LEN, 1), (answer_end + OPT_LEN - 1, 0), (0, 0)] {
+        let cut = truncate(&bytes, &found, limit).unwrap();
+        assert!(limit == 0 || cut.len() <= limit);
+        let cut = Message::from_vec(&cut).unwrap();
+        assert!(cut.metadata.truncation);
+        assert_eq!(cut.answers, response().answers[..answers]);
+        assert!(cut.authorities.is_empty() && cut.additionals.is_empty());
+        assert_eq!(cut.queries, response().queries);
+        assert!(cut.edns.unwrap().flags().dnssec_ok);
+    }
 }
 
 proptest! {
@@ -161,7 +167,7 @@ proptest! {
         let _ = Query::parse(&bytes);
         let _ = question_end(&bytes);
         if let Some(found) = records(&bytes) {
-            let _ = truncate(&bytes, &found);
+            let _ = truncate(&bytes, &found, 512);
             let _ = found.iter().map(|r| soa_minimum_s(&bytes, r)).max();
         }
     }
@@ -180,7 +186,7 @@ proptest! {
             let mut aged = bytes.clone();
             age(&mut aged, &found, 10, 0);
             prop_assert!(records(&aged).is_some());
-            let cut = truncate(&bytes, &found).unwrap();
+            let cut = truncate(&bytes, &found, 60).unwrap();
             prop_assert!(records(&cut).is_some());
         }
     }
