@@ -1,0 +1,110 @@
+//! The tree of commands. Each noun is one file: its arguments and what it does.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::CliError;
+use crate::client::Daemon;
+use crate::lab;
+
+mod manager;
+mod network;
+mod node;
+mod refs;
+pub(crate) mod sandbox;
+mod service;
+mod whoami;
+mod workload;
+
+pub(crate) use network::hex;
+
+/// Container networking across hosts: overlays that need no flooding, names that do not go stale, a port that answers on every
+/// node and shows the client's own address.
+#[derive(Debug, Parser)]
+#[command(name = "swarmnet", version, max_term_width = 100, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    /// Unix socket of the daemon to talk to
+    #[arg(long, global = true, env = "SWARMNET_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Manage the cluster's managers and its join tokens
+    #[command(subcommand)]
+    Manager(manager::ManagerCommand),
+    /// Manage the cluster's nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Manage services and their published ports
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Run a program in a sandbox of its own
+    Run(Box<workload::run::RunArgs>),
+    /// List supervised programs of this node
+    Ps(workload::PsArgs),
+    /// Run a program in a sandbox that exists
+    Exec(workload::enter::ExecArgs),
+    /// Show what a supervised program wrote
+    Logs(workload::logs::LogsArgs),
+    /// Stop supervised programs
+    Stop(workload::StopArgs),
+    /// Remove sandboxes and what runs in them
+    Rm(workload::RmArgs),
+    /// Show the ports of this node that lead to a sandbox
+    Port(workload::PortArgs),
+    /// Manage sandboxes: network stacks for programs that something else starts
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
+    /// Make a whole cluster on this machine, to try, test and show it
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+    /// Serve HTTP, TCP and UDP, and tell each client what address is seen
+    #[command(hide = true)]
+    Whoami(whoami::WhoamiArgs),
+}
+
+/// Runs one command, on a runtime of its own where it needs one.
+pub(crate) fn run(cli: Cli) -> Result<(), CliError> {
+    let Cli { socket, command } = cli;
+    match command {
+        // A lab enters namespaces, which a process with threads cannot.
+        Command::Lab(command) => lab::run(command),
+        command => runtime()?.block_on(run_async(command, socket)),
+    }
+}
+
+async fn run_async(command: Command, socket: Option<PathBuf>) -> Result<(), CliError> {
+    if let Command::Whoami(args) = command {
+        return whoami::run(args).await;
+    }
+    let daemon = Daemon::connect(socket.as_deref()).await?;
+    match command {
+        Command::Manager(command) => manager::run(command, daemon).await,
+        Command::Node(command) => node::run(command, daemon).await,
+        Command::Network(command) => network::run(command, daemon).await,
+        Command::Service(command) => service::run(command, daemon).await,
+        Command::Run(args) => workload::run::run(*args, daemon).await,
+        Command::Ps(args) => workload::ps(args, daemon).await,
+        Command::Exec(args) => workload::enter::exec(args, daemon).await,
+        Command::Logs(args) => workload::logs::run(args, daemon).await,
+        Command::Stop(args) => workload::stop(args, &daemon).await,
+        Command::Rm(args) => workload::rm(args, &daemon).await,
+        Command::Port(args) => workload::port(args, daemon).await,
+        Command::Sandbox(command) => sandbox::run(command, daemon).await,
+        Command::Lab(_) | Command::Whoami(_) => Ok(()),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| CliError::failure(format!("cannot start: {err}")))
+}

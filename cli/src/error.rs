@@ -1,0 +1,72 @@
+//! How a command fails: one line, and an exit status.
+
+use crate::format::Template;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The words of the command itself are wrong. Exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It was understood and could not be done. Exit status 1.
+    #[error("{0}")]
+    Failure(String),
+    /// It was done in part; each failure was printed already. Exit status 1.
+    #[error("")]
+    Reported,
+    /// A program that ran in a sandbox or a lab node ended with this status, which becomes ours.
+    #[error("")]
+    Status(u8),
+}
+
+impl CliError {
+    pub(crate) fn usage(problem: impl std::fmt::Display) -> Self {
+        Self::Usage(problem.to_string())
+    }
+
+    pub(crate) fn failure(problem: impl std::fmt::Display) -> Self {
+        Self::Failure(problem.to_string())
+    }
+
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failure(_) | Self::Reported => 1,
+            Self::Status(status) => *status,
+        }
+    }
+}
+
+impl From<tonic::Status> for CliError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Failure(swarmnet_proto::sentence(&status))
+    }
+}
+
+impl From<swarmnet_proto::Malformed> for CliError {
+    fn from(err: swarmnet_proto::Malformed) -> Self {
+        Self::failure(err)
+    }
+}
+
+impl From<crate::format::TemplateError> for CliError {
+    fn from(err: crate::format::TemplateError) -> Self {
+        Self::usage(err)
+    }
+}
+
+/// Prints the one line of a failed command.
+pub(crate) fn report(err: &CliError) {
+    let line = err.to_string();
+    if !line.is_empty() {
+        eprintln!("swarmnet: {line}");
+    }
+}
+
+/// A template is checked before anything is done.
+pub(crate) fn check_template(format: Option<&str>) -> Result<(), CliError> {
+    match format {
+        Some(text) => Ok(drop(Template::parse(text)?)),
+        None => Ok(()),
+    }
+}

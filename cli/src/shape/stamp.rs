@@ -1,0 +1,45 @@
+//! Times as Docker prints them.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Unix milliseconds → `2026-11-24T07:45:38.123Z`.
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000)
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}
+
+/// How long ago, in Docker's words: `3 minutes ago`.
+pub(crate) fn ago(unix_ms: u64, now_ms: u64) -> String {
+    let seconds = now_ms.saturating_sub(unix_ms) / 1_000;
+    let (count, unit) = match seconds {
+        0 => return "Less than a second ago".to_owned(),
+        1..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// The wall clock in Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_dockers() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.5Z");
+        assert_eq!(ago(0, 61_000), "1 minute ago");
+        assert_eq!(ago(0, 7_200_000), "2 hours ago");
+    }
+}
