@@ -25,6 +25,7 @@ use crate::object::{LinkName, Netns};
 pub struct Desired {
     /// `None` outside a cluster: no overlays, no ingress.
     pub fabric: Option<Fabric>,
+    pub host: Host,
     /// Where the overlays' hidden namespace is bound; needed when there is an overlay.
     pub overlay_netns: PathBuf,
     pub networks: BTreeMap<NetworkId, Network>,
@@ -72,7 +73,12 @@ pub struct Fabric {
     pub node_addrs: BTreeSet<IpAddr>,
     /// Ports of the daemons (control, gossip) that sandboxes may not reach on any node.
     pub control_ports: BTreeSet<(Protocol, u16)>,
-    /// `net.ipv4.conf.all.rp_filter` is 1 on this node.
+}
+
+/// How the host is set up, found by the agent before it changes anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    /// `net.ipv4.conf.all.rp_filter` is 1.
     pub strict_rp_filter: bool,
     /// Links that take router advertisements although they are not ours (`accept_ra` is 1). Forwarding would end that, so it
     /// becomes 2.

@@ -15,12 +15,15 @@
 
 pub mod actual;
 pub mod desired;
+mod driver;
 pub mod kernel;
 pub mod mtu;
 pub mod names;
 pub mod nft;
 pub mod object;
 pub mod op;
+pub mod plan;
+mod render;
 
 pub use actual::{Actual, NsScope, NsState, Scope};
 pub use desired::Desired;
@@ -30,3 +33,4 @@ pub use object::{
     PortFlags, RouteKey, RouteRule, RouteTo, Vxlan,
 };
 pub use op::Op;
+pub use plan::{Plan, plan, update};

@@ -31,6 +31,8 @@ const FABRIC_BYTE: u8 = 0x53;
 pub const MARK_MASK: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
 /// A packet or connection whose replies go to an entry node.
 pub const MARK_VALUE: u32 = u32::from_ne_bytes([FABRIC_BYTE, 0, 0, 0]);
+/// Connection mark of what the node table translated, so that our rules touch no other program's translations.
+pub const DNAT_MARK: u32 = u32::from_ne_bytes([0x54, 0, 0, 0]);
 
 /// Node side of every node link. Locally administered, the same everywhere.
 pub const NODE_LINK_MAC: Mac = Mac([0x02, FABRIC_BYTE, 0xff, 0xff, 0xff, 0xff]);

@@ -139,8 +139,18 @@ pub struct RouteKey {
     /// 254 is `main`, 255 `local`.
     pub table: u32,
     pub dst: IpNet,
-    /// 0 leaves the choice to the kernel (1024 for IPv6).
+    /// As the kernel reports it: 0 by default for IPv4, 1024 for IPv6.
     pub metric: u32,
+}
+
+impl RouteKey {
+    pub const MAIN: u32 = 254;
+    pub const LOCAL: u32 = 255;
+
+    /// With the kernel's default metric.
+    pub const fn new(table: u32, dst: IpNet) -> Self {
+        Self { table, dst, metric: if matches!(dst, IpNet::V6(_)) { 1024 } else { 0 } }
+    }
 }
 
 /// Where a route leads.
@@ -243,8 +253,7 @@ impl fmt::Display for LinkChange {
 
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} table {}", self.dst, self.table)?;
-        if self.metric == 0 { Ok(()) } else { write!(f, " metric {}", self.metric) }
+        write!(f, "{} table {} metric {}", self.dst, self.table, self.metric)
     }
 }
 

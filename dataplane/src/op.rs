@@ -118,7 +118,7 @@ pub enum Op {
         mac: Mac,
         to: FdbTo,
     },
-    /// Path below `/proc/sys`, with slashes.
+    /// Path below `/proc/sys`, with slashes. A key that does not exist is done: the kernel lacks what it switches.
     SetSysctl {
         ns: Ns,
         key: String,

@@ -7,25 +7,26 @@
 use std::borrow::Cow;
 
 use foca::{Header, Message};
+use swarmnet_types::NodeId;
 
 use crate::identity::Identity;
-use crate::members::Members;
 use crate::stats::Refusal;
 
 type Update = foca::Member<Identity>;
 
-/// The identity that sent it, and the bytes that foca may read.
+/// The identity that sent it, and the bytes that foca may read. `is_known` must hold for the receiver too, or it could not
+/// refute what is said of it.
 ///
 /// # Errors
 /// [`Refusal::Malformed`], [`Refusal::UnknownNode`].
 pub(crate) fn admit<'a>(
     gossip: &'a [u8],
-    members: &Members,
+    is_known: impl Fn(&NodeId) -> bool,
 ) -> Result<(Identity, Cow<'a, [u8]>), Refusal> {
     let malformed = |_: postcard::Error| Refusal::Malformed;
     let (header, body) =
         postcard::take_from_bytes::<Header<Identity>>(gossip).map_err(malformed)?;
-    let known = |identity: &Identity| members.contains_key(&identity.node);
+    let known = |identity: &Identity| is_known(&identity.node);
     if !known(&header.src) || third_party(&header.message).is_some_and(|other| !known(other)) {
         return Err(Refusal::UnknownNode);
     }
@@ -73,22 +74,16 @@ fn third_party(message: &Message<Identity>) -> Option<&Identity> {
 #[cfg(test)]
 mod tests {
     use foca::Member as Update;
-    use swarmnet_types::NodeId;
 
     use super::*;
-    use crate::members::Member;
 
     fn identity(n: u8) -> Identity {
         let addr = std::net::SocketAddr::from(([192, 0, 2, n], 7946));
         Identity::new(NodeId::from_bytes([n; 16]), 1, addr, addr.ip())
     }
 
-    fn members(nodes: &[u8]) -> Members {
-        let member = |n: u8| {
-            let id = identity(n);
-            (id.node, Member { gossip: id.gossip, vtep: id.vtep, down: false })
-        };
-        nodes.iter().copied().map(member).collect()
+    fn members(nodes: &[u8]) -> impl Fn(&NodeId) -> bool {
+        move |node| nodes.contains(&node.as_bytes()[0])
     }
 
     fn datagram(message: Message<Identity>, updates: &[u8]) -> Vec<u8> {
@@ -104,31 +99,31 @@ mod tests {
     #[test]
     fn known_nodes_pass_untouched() {
         let bytes = datagram(Message::Gossip, &[2, 3]);
-        let (src, admitted) = admit(&bytes, &members(&[1, 2, 3])).unwrap();
+        let (src, admitted) = admit(&bytes, members(&[1, 2, 3])).unwrap();
         assert_eq!((src, &*admitted), (identity(1), &*bytes));
     }
 
     #[test]
     fn updates_about_unknown_nodes_are_cut_out() {
         let bytes = datagram(Message::Gossip, &[2, 3, 4]);
-        let (_, admitted) = admit(&bytes, &members(&[1, 3])).unwrap();
+        let (_, admitted) = admit(&bytes, members(&[1, 3])).unwrap();
         assert_eq!(*admitted, datagram(Message::Gossip, &[3]));
     }
 
     #[test]
     fn an_unknown_sender_or_target_is_refused_whole() {
         let bytes = datagram(Message::Gossip, &[2]);
-        assert_eq!(admit(&bytes, &members(&[2])), Err(Refusal::UnknownNode));
+        assert_eq!(admit(&bytes, members(&[2])), Err(Refusal::UnknownNode));
         let ask = Message::PingReq { target: identity(5), probe_number: 0 };
-        assert_eq!(admit(&datagram(ask, &[]), &members(&[1])), Err(Refusal::UnknownNode));
+        assert_eq!(admit(&datagram(ask, &[]), members(&[1])), Err(Refusal::UnknownNode));
     }
 
     #[test]
     fn truncated_or_longer_than_said_is_malformed() {
         let bytes = datagram(Message::Gossip, &[2, 3]);
-        let all = members(&[1, 2, 3]);
-        assert_eq!(admit(&bytes[..bytes.len() - 1], &all), Err(Refusal::Malformed));
-        assert_eq!(admit(&[&bytes[..], b"x"].concat(), &all), Err(Refusal::Malformed));
-        assert_eq!(admit(b"", &all), Err(Refusal::Malformed));
+        let all = || members(&[1, 2, 3]);
+        assert_eq!(admit(&bytes[..bytes.len() - 1], all()), Err(Refusal::Malformed));
+        assert_eq!(admit(&[&bytes[..], b"x"].concat(), all()), Err(Refusal::Malformed));
+        assert_eq!(admit(b"", all()), Err(Refusal::Malformed));
     }
 }

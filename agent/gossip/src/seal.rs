@@ -130,7 +130,8 @@ impl fmt::Debug for Sealer {
 }
 
 fn ready(key: &Key) -> (u8, LessSafeKey) {
-    let unbound = UnboundKey::new(&CHACHA20_POLY1305, &key.secret).expect("32 bytes fit the cipher");
+    let unbound =
+        UnboundKey::new(&CHACHA20_POLY1305, &key.secret).expect("32 bytes fit the cipher");
     (key.id, LessSafeKey::new(unbound))
 }
 

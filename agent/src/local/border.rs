@@ -1,8 +1,10 @@
 //! What the node's own objects need of the rest of the agent: the state of the kernel, the managers, and the status of the
 //! session. Implemented by the core of the agent; by fakes in tests.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use swarmnet_types::{ClusterId, NodeId, Role, SandboxId};
+use swarmnet_types::{ClusterId, NodeId, NodeView, Role, SandboxId};
 use tonic::transport::Channel;
 
 /// What the reconcilers report of a sandbox.
@@ -70,7 +72,10 @@ pub struct AgentStatus {
     pub peers: Vec<Peer>,
 }
 
-/// The source of [`AgentStatus`].
-pub trait StatusSource: Send + Sync + std::fmt::Debug {
+/// The node's session with the cluster, as far as it is of interest here.
+pub trait Session: Send + Sync + std::fmt::Debug {
     fn status(&self) -> AgentStatus;
+
+    /// The last complete view, from a manager or from the disk; `None` outside a cluster and before the first.
+    fn view(&self) -> Option<Arc<NodeView>>;
 }

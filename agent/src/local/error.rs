@@ -128,6 +128,10 @@ pub enum LocalError {
         "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
     )]
     MixedModes,
+    #[error(
+        "The network {network} cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver."
+    )]
+    ServiceNetwork { network: Name },
     #[error("network \"{network}\" is specified multiple times")]
     NetworkTwice { network: String },
     #[error("endpoint with name {sandbox} already exists in network {network}")]
@@ -313,6 +317,7 @@ impl LocalError {
             | Mac { .. }
             | MacMode
             | MixedModes
+            | ServiceNetwork { .. }
             | NetworkTwice { .. }
             | Ifname { .. }
             | NoneMode

@@ -4,17 +4,22 @@
 
 pub mod addresses;
 pub mod border;
+pub mod cluster;
 pub mod error;
 pub mod files;
+pub mod host;
 pub mod lookup;
 pub mod naming;
 pub mod networks;
 pub mod objects;
+pub mod outbox;
 pub mod ports;
+pub mod process;
 pub mod resolv;
+pub mod sandboxes;
 pub mod store;
 
-pub use border::{AgentStatus, KernelStatus, Managers, NoManager, Peer, Standing, StatusSource};
+pub use border::{AgentStatus, KernelStatus, Managers, NoManager, Peer, Session, Standing};
 pub use error::LocalError;
 pub use objects::{
     Attachment, DnsSettings, LocalObjects, Owner, PortMap, ProcessRecord, ProcessSpec,

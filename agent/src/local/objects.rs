@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use swarmnet_types::{
-    AttachmentSpec, Driver, DualStack, Endpoint, Name, Network, NetworkId, Protocol, SandboxId,
-    ServiceId, StringMap,
+    AttachmentSpec, Condition, Driver, DualStack, Endpoint, Name, Network, NetworkId, Protocol,
+    SandboxId, ServiceId, StringMap,
 };
 
 use crate::workload::RestartPolicy;
@@ -155,6 +155,12 @@ impl SandboxRecord {
     pub fn cluster_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         let cluster = |a: &&Attachment| a.network.spec.scope == swarmnet_types::Scope::Cluster;
         self.attachments.iter().filter(cluster).map(|a| &a.endpoint).chain(&self.fabric)
+    }
+
+    /// Sets the condition of every endpoint, local ones included.
+    pub fn set_condition(&mut self, now: Condition) {
+        let all = self.attachments.iter_mut().map(|a| &mut a.endpoint).chain(&mut self.fabric);
+        all.for_each(|e| e.condition = now);
     }
 
     /// Every address of the sandbox, in the order of its attachments.

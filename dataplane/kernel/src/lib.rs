@@ -1,1 +1,28 @@
-//! Placeholder head.
+//! The only crate that touches the kernel's network state: namespaces, links, addresses, routes, neighbours, nftables,
+//! conntrack, sysctls, sockets inside namespaces, and the start of workloads in them.
+//!
+//! It carries out; it decides nothing. What to do comes as operations of `swarmnet-dataplane`; what is there is observed afresh
+//! and never remembered here.
+//!
+//! Netlink is spoken directly (`netlink/`): no `ip`, `nft` or other program is needed. Calls block for as long as the kernel
+//! works (microseconds to a few milliseconds); namespaces are entered only on a thread of their own ([`netns::Netns::run`]).
+//!
+//! The crate may use `unsafe`, alone in the workspace: each use is allowed by name and says why.
+#![deny(unsafe_code)]
+
+pub mod conntrack;
+pub mod error;
+mod linux;
+mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sockdiag;
+pub mod sockets;
+pub mod sysctl;
+pub mod underlay;
+pub mod workload;
+
+pub use error::{KernelError, Refusal};
+pub use linux::LinuxKernel;
+pub use netns::Netns;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use swarmnet_types::{Mac, Vni};
 
-use super::table::Elem;
+use super::table::{Elem, Elems};
 
 /// Longest interface name with its terminating zero (`IFNAMSIZ`).
 pub const IFNAME_LEN: usize = 16;
@@ -78,7 +78,10 @@ pub fn concat(fields: &[Vec<u8>]) -> Vec<u8> {
     key
 }
 
-/// Key and element of a network in an interval set.
-pub fn net(net: IpNet) -> (Vec<u8>, Elem) {
-    (ip(net.network()), Elem::MEMBER.until(ip(net.broadcast())))
+/// Elements of an interval set that holds these networks. Ranges of a set must not overlap, so networks inside others are left out
+/// and neighbours are joined.
+pub fn nets(nets: impl IntoIterator<Item = IpNet>) -> Elems {
+    let nets: Vec<IpNet> = nets.into_iter().collect();
+    let range = |net: IpNet| (ip(net.network()), Elem::MEMBER.until(ip(net.broadcast())));
+    IpNet::aggregate(&nets).into_iter().map(range).collect()
 }

@@ -1,0 +1,435 @@
+//! The verdict on each node: a pure function of what gossip said, which echoes were answered, and the time.
+//!
+//! | gossip says | kernel | verdict |
+//! |---|---|---|
+//! | heard | – | alive |
+//! | left for good | – | dead |
+//! | down, or never heard for `START_GRACE_MS` | answers | agent-lost |
+//! | the same | 3 echoes in a row lost (6 once it was agent-lost) | dead, unless we are cut off |
+//! | the same | undecided | as before |
+//!
+//! **Dead lasts** until gossip hears the agent: a kernel that answers after a death may be a reboot, and then nothing of what
+//! ran there is left. **Cut off**: a death is believed only when at least half of the *jury* has shown life within the last 2 s.
+//! The jury is the first 32 not-dead nodes after this one on the ring of ids (random ids: a random sample, another one for each
+//! node), the accused included. Its silent members are echoed while anyone is accused, so the evidence is fresh and does
+//! not depend on the slow round of gossip. When the accused is the *only* other node there is nobody to ask: then a witness outside
+//! the cluster (the default gateway) is echoed, and a silent witness means that we are cut off. Without a witness the death
+//! is believed: what we evict, we could not reach anyway, and it is shown again when it is heard.
+//!
+//! While cut off nothing changes, for as long as it lasts. Time is unix ms throughout; it must not go backwards.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use swarmnet_types::NodeId;
+
+use crate::identity::Identity;
+use crate::members::{Condition, Liveness, Members, NodeState};
+
+/// How long a member may be unheard after it (or we) came, before it is asked for by echo.
+pub(crate) const START_GRACE_MS: u64 = 3_000;
+/// The answer to an echo counts as lost after this time.
+pub(crate) const ECHO_TIMEOUT_MS: u64 = 300;
+/// Pause between two echoes to a node that is agent-lost; with 6 losses a death after a lost agent takes 3.5 s.
+const LOST_ECHO_EVERY_MS: u64 = 500;
+/// Echoes in a row that a node under suspicion may lose: 3 · 300 ms, mostly spent within foca's own suspicion.
+const MISSES_TO_DIE: u8 = 3;
+/// The same for a node without its agent, which is echoed for hours: at 10 % loss 3 in a row would happen each minute.
+const MISSES_TO_DIE_WHEN_LOST: u8 = 6;
+/// Signs of life are evidence for this long.
+const FRESH_MS: u64 = 2_000;
+const JURY_MAX: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    me: Identity,
+    me_since_ms: u64,
+    /// Every member but this node.
+    peers: BTreeMap<NodeId, Peer>,
+    /// An address outside the cluster whose answer shows that we are not cut off.
+    witness: Option<Track>,
+    cut_off: bool,
+    /// Something the liveness shows has changed.
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    track: Track,
+    /// By the state; serves until an identity is heard.
+    known_vtep: IpAddr,
+    identity: Option<Identity>,
+    gossip: Gossip,
+    /// foca suspects it: echo it ahead of the verdict.
+    suspect: bool,
+    verdict: Option<(Condition, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gossip {
+    /// Never heard; the time since when we wait.
+    Never {
+        since_ms: u64,
+    },
+    Up,
+    Down {
+        since_ms: u64,
+    },
+}
+
+/// Signs of life of one address.
+#[derive(Debug)]
+struct Track {
+    addr: IpAddr,
+    /// A datagram of its own, or an answered echo.
+    alive_ms: Option<u64>,
+    answered_ms: Option<u64>,
+    /// Echoes lost since the last sign of life.
+    misses: u8,
+    in_flight: bool,
+    /// Not before this time.
+    next_echo_ms: u64,
+}
+
+/// Whom to echo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    Node(NodeId),
+    Witness,
+}
+
+// === impl Table ===
+
+impl Table {
+    pub(crate) fn new(me: Identity, witness: Option<IpAddr>, now_ms: u64) -> Self {
+        Self {
+            me,
+            me_since_ms: now_ms,
+            peers: BTreeMap::new(),
+            witness: witness.map(|addr| Track::new(addr, now_ms)),
+            cut_off: false,
+            changed: true,
+        }
+    }
+
+    pub(crate) fn set_me(&mut self, me: Identity) {
+        self.me = me;
+        self.changed = true;
+    }
+
+    /// Takes over the known nodes. Returns the identities that were heard of nodes that are members no more.
+    pub(crate) fn set_members(&mut self, members: &Members, now_ms: u64) -> Vec<Identity> {
+        for (&node, member) in members.iter().filter(|(node, _)| **node != self.me.node) {
+            let peer = self.peers.entry(node).or_insert_with(|| Peer {
+                track: Track::new(member.vtep, now_ms),
+                known_vtep: member.vtep,
+                identity: None,
+                gossip: Gossip::Never { since_ms: now_ms },
+                suspect: false,
+                verdict: member.down.then_some((Condition::Dead, now_ms)),
+            });
+            peer.known_vtep = member.vtep;
+            if peer.identity.is_none() {
+                peer.track.move_to(member.vtep);
+            }
+        }
+        self.changed = true;
+        let gone: Vec<_> =
+            self.peers.keys().filter(|node| !members.contains_key(node)).copied().collect();
+        gone.iter().filter_map(|node| self.peers.remove(node)?.identity).collect()
+    }
+
+    /// foca holds this identity for active.
+    pub(crate) fn gossip_up(&mut self, identity: &Identity, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&identity.node) else { return };
+        peer.take_identity(identity);
+        peer.gossip = Gossip::Up;
+        peer.suspect = false;
+        peer.track.alive(now_ms);
+        self.changed = true;
+    }
+
+    /// foca holds this identity for down.
+    pub(crate) fn gossip_down(&mut self, identity: &Identity, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&identity.node) else { return };
+        peer.take_identity(identity);
+        if !matches!(peer.gossip, Gossip::Down { .. }) {
+            peer.gossip = Gossip::Down { since_ms: now_ms };
+        }
+        self.changed = true;
+    }
+
+    /// A node has a new identity; whether it is up is told apart.
+    pub(crate) fn renamed(&mut self, identity: &Identity) {
+        let Some(peer) = self.peers.get_mut(&identity.node) else { return };
+        peer.take_identity(identity);
+        self.changed = true;
+    }
+
+    /// A datagram came from this very identity. An outdated one proves nothing.
+    pub(crate) fn heard(&mut self, identity: &Identity, now_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&identity.node) else { return };
+        if peer.identity.is_none_or(|known| identity.generation >= known.generation) {
+            peer.track.alive(now_ms);
+        }
+    }
+
+    /// The nodes foca suspects at this moment, in ascending order.
+    pub(crate) fn set_suspects(&mut self, suspects: &[NodeId]) {
+        for (node, peer) in &mut self.peers {
+            peer.suspect = suspects.binary_search(node).is_ok();
+        }
+    }
+
+    /// The echo asked for by [`Table::echoes_due`] is over.
+    pub(crate) fn echoed(&mut self, target: Target, answered: bool, now_ms: u64) {
+        let track = match target {
+            Target::Node(node) => self.peers.get_mut(&node).map(|peer| &mut peer.track),
+            Target::Witness => self.witness.as_mut(),
+        };
+        if let Some(track) = track {
+            track.echoed(answered, now_ms);
+        }
+    }
+
+    /// We were not running for a while: what looks like silence may have been our own.
+    pub(crate) fn distrust(&mut self) {
+        let tracks = self.peers.values_mut().map(|peer| &mut peer.track).chain(&mut self.witness);
+        tracks.for_each(|track| track.misses = 0);
+    }
+
+    /// The echoes to send now. Each must be answered by one [`Table::echoed`].
+    pub(crate) fn echoes_due(&mut self, now_ms: u64) -> Vec<(Target, IpAddr)> {
+        let accused = self.peers.values().any(|peer| peer.is_accused(now_ms));
+        let jury = if accused { self.jury() } else { Vec::new() };
+        let alone = jury.len() == 1;
+        let mut due = Vec::new();
+        for (&node, peer) in &mut self.peers {
+            let juror = jury.contains(&node) && !peer.track.is_fresh(now_ms, FRESH_MS / 2);
+            if (juror || peer.wants_echo(now_ms)) && peer.track.start_echo(now_ms) {
+                due.push((Target::Node(node), peer.track.addr));
+            }
+        }
+        if let Some(witness) = self.witness.as_mut().filter(|_| alone)
+            && !witness.is_fresh(now_ms, FRESH_MS / 2)
+            && witness.start_echo(now_ms)
+        {
+            due.push((Target::Witness, witness.addr));
+        }
+        due
+    }
+
+    /// Brings the verdicts up to date. `Some` when the liveness is another than at the last call.
+    pub(crate) fn judge(&mut self, now_ms: u64) -> Option<Liveness> {
+        let trusted = self.death_is_credible(now_ms);
+        let mut held_back = false;
+        for (node, peer) in &mut self.peers {
+            let before = peer.verdict.map(|(condition, _)| condition);
+            let after = match peer.verdict_now(now_ms) {
+                Verdict::Is(condition) => Some(condition),
+                Verdict::Dies if trusted => Some(Condition::Dead),
+                Verdict::Dies => {
+                    held_back = true;
+                    before
+                }
+                Verdict::Undecided => before,
+            };
+            if after != before {
+                tracing::info!(%node, ?before, ?after, "node changed");
+                peer.verdict = after.map(|condition| (condition, now_ms));
+                self.changed = true;
+            }
+        }
+        if held_back != self.cut_off {
+            self.cut_off = held_back;
+            if held_back {
+                tracing::warn!(
+                    "most peers are silent: this node seems cut off, nothing is evicted"
+                );
+            }
+        }
+        std::mem::take(&mut self.changed).then(|| self.liveness())
+    }
+
+    /// Deaths are held back at this moment.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off
+    }
+
+    /// Peers gossip does not hear: node, the last identity heard, whether it was never heard.
+    pub(crate) fn unheard(&self) -> impl Iterator<Item = (NodeId, Option<Identity>, bool)> {
+        self.peers.iter().filter_map(|(&node, peer)| match peer.gossip {
+            Gossip::Up => None,
+            Gossip::Never { .. } => Some((node, peer.identity, true)),
+            Gossip::Down { .. } => Some((node, peer.identity, false)),
+        })
+    }
+
+    fn liveness(&self) -> Liveness {
+        let me = NodeState {
+            condition: Condition::Alive,
+            since_ms: self.me_since_ms,
+            incarnation: self.me.generation,
+            addr: self.me.vtep,
+        };
+        let peers = self.peers.iter().filter_map(|(node, peer)| {
+            let (condition, since_ms) = peer.verdict?;
+            let incarnation = peer.identity.map_or(0, |identity| identity.generation);
+            let addr = peer.identity.map_or(peer.known_vtep, |identity| identity.vtep);
+            Some((*node, NodeState { condition, since_ms, incarnation, addr }))
+        });
+        peers.chain([(self.me.node, me)]).collect()
+    }
+
+    /// The first not-dead nodes after this one on the ring of ids.
+    fn jury(&self) -> Vec<NodeId> {
+        let after = self.peers.range(self.me.node..);
+        let ring = after.chain(self.peers.range(..self.me.node));
+        ring.filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| *node).take(JURY_MAX).collect()
+    }
+
+    fn death_is_credible(&self, now_ms: u64) -> bool {
+        let jury = self.jury();
+        if jury.len() == 1 {
+            // No witness: believe. A witness that is not yet heard or silent: wait for it.
+            return self.witness.as_ref().is_none_or(|w| w.is_fresh(now_ms, FRESH_MS));
+        }
+        let fresh = |node: &&NodeId| self.peers[*node].track.is_fresh(now_ms, FRESH_MS);
+        jury.iter().filter(fresh).count() * 2 >= jury.len()
+    }
+}
+
+// === impl Peer ===
+
+enum Verdict {
+    Is(Condition),
+    /// Dead, if the jury agrees.
+    Dies,
+    Undecided,
+}
+
+impl Peer {
+    fn take_identity(&mut self, identity: &Identity) {
+        if self.identity.is_none_or(|known| identity.generation >= known.generation) {
+            self.identity = Some(*identity);
+            self.track.move_to(identity.vtep);
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        self.identity.is_some_and(|identity| identity.left)
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.verdict, Some((Condition::Dead, _))) || self.has_left()
+    }
+
+    /// When gossip lost it, if it has.
+    fn lost_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.gossip {
+            Gossip::Up => None,
+            Gossip::Down { since_ms } => Some(since_ms),
+            Gossip::Never { since_ms } => {
+                let over_ms = since_ms + START_GRACE_MS;
+                (now_ms >= over_ms).then_some(over_ms)
+            }
+        }
+    }
+
+    /// Neither its agent nor its kernel answers at this moment.
+    fn is_accused(&self, now_ms: u64) -> bool {
+        let silent = self.suspect || self.lost_ms(now_ms).is_some();
+        silent && self.track.misses > 0 && !self.is_dead()
+    }
+
+    fn wants_echo(&self, now_ms: u64) -> bool {
+        (self.suspect || self.lost_ms(now_ms).is_some()) && !self.is_dead()
+    }
+
+    fn verdict_now(&self, now_ms: u64) -> Verdict {
+        if self.has_left() {
+            return Verdict::Is(Condition::Dead);
+        }
+        if self.gossip == Gossip::Up {
+            return Verdict::Is(Condition::Alive);
+        }
+        let Some(lost_ms) = self.lost_ms(now_ms) else { return Verdict::Undecided };
+        let condition = self.verdict.map(|(condition, _)| condition);
+        if condition == Some(Condition::Dead) {
+            return Verdict::Is(Condition::Dead);
+        }
+        let misses_to_die = match condition {
+            Some(Condition::AgentLost) => MISSES_TO_DIE_WHEN_LOST,
+            _ => MISSES_TO_DIE,
+        };
+        // Echoes begin at the suspicion, so an answer of shortly before the loss counts too.
+        let answered = self.track.answered_ms.is_some_and(|at| at + FRESH_MS >= lost_ms);
+        if self.track.misses >= misses_to_die {
+            Verdict::Dies
+        } else if answered && self.track.misses == 0 {
+            Verdict::Is(Condition::AgentLost)
+        } else {
+            Verdict::Undecided
+        }
+    }
+}
+
+// === impl Track ===
+
+impl Track {
+    fn new(addr: IpAddr, now_ms: u64) -> Self {
+        Self {
+            addr,
+            alive_ms: None,
+            answered_ms: None,
+            misses: 0,
+            in_flight: false,
+            next_echo_ms: now_ms,
+        }
+    }
+
+    /// What is known of another address counts for nothing at this one.
+    fn move_to(&mut self, addr: IpAddr) {
+        if self.addr != addr {
+            self.addr = addr;
+            self.answered_ms = None;
+            self.misses = 0;
+        }
+    }
+
+    fn alive(&mut self, now_ms: u64) {
+        self.alive_ms = Some(now_ms);
+        self.misses = 0;
+    }
+
+    fn is_fresh(&self, now_ms: u64, within_ms: u64) -> bool {
+        self.alive_ms.is_some_and(|at| at + within_ms >= now_ms)
+    }
+
+    /// Whether an echo is to be sent now; if so it is in flight from here on.
+    fn start_echo(&mut self, now_ms: u64) -> bool {
+        if self.in_flight || now_ms < self.next_echo_ms {
+            return false;
+        }
+        self.in_flight = true;
+        self.next_echo_ms = now_ms + LOST_ECHO_EVERY_MS;
+        true
+    }
+
+    fn echoed(&mut self, answered: bool, now_ms: u64) {
+        self.in_flight = false;
+        if answered {
+            self.alive(now_ms);
+            self.answered_ms = Some(now_ms);
+        } else {
+            self.misses = self.misses.saturating_add(1);
+            // The first losses are followed up at once: a verdict hangs on them.
+            if self.misses < MISSES_TO_DIE {
+                self.next_echo_ms = now_ms;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

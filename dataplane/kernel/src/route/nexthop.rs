@@ -1,0 +1,61 @@
+//! Nexthop objects (Linux 5.3): a peer of the fabric is one, however many routes lead through it.
+
+use std::collections::BTreeMap;
+
+use swarmnet_dataplane::Nexthop;
+use swarmnet_dataplane::names::ROUTE_PROTOCOL;
+
+use super::wire::{AF_UNSPEC, DELNEXTHOP, GETNEXTHOP, IFADDR_LEN, NEWNEXTHOP, family, ip, octets};
+use super::{Links, Route};
+use crate::error::KernelError;
+use crate::netlink::{Attrs, Message, flag};
+
+const NHA_ID: u16 = 1;
+const NHA_OIF: u16 = 5;
+const NHA_GATEWAY: u16 = 6;
+const RTNH_F_ONLINK: u32 = 4;
+
+/// `struct nhmsg`.
+fn nhmsg(family: u8, protocol: u8, flags: u32) -> [u8; IFADDR_LEN] {
+    let mut header = [0; IFADDR_LEN];
+    header[0] = family;
+    header[2] = protocol;
+    header[4..].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+impl Route {
+    /// Creates or replaces; routes that use it follow at once.
+    pub fn put_nexthop(&mut self, id: u32, nexthop: &Nexthop) -> Result<(), KernelError> {
+        let index = self.index_of(&nexthop.link)?;
+        let header = nhmsg(family(nexthop.gateway.is_ipv6()), ROUTE_PROTOCOL, RTNH_F_ONLINK);
+        let mut put = Message::new(NEWNEXTHOP, flag::CREATE | flag::REPLACE, &header);
+        put.u32(NHA_ID, id).u32(NHA_OIF, index).bytes(NHA_GATEWAY, &octets(nexthop.gateway));
+        self.socket.request(&format!("put nexthop {id} via {}", nexthop.gateway), put)
+    }
+
+    /// With the routes that use it.
+    pub fn del_nexthop(&mut self, id: u32) -> Result<(), KernelError> {
+        let mut del = Message::new(DELNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0));
+        del.u32(NHA_ID, id);
+        self.socket.request(&format!("delete nexthop {id}"), del)
+    }
+
+    /// Ours.
+    pub fn nexthops(&mut self, links: &Links) -> Result<BTreeMap<u32, Nexthop>, KernelError> {
+        let list = Message::new(GETNEXTHOP, 0, &nhmsg(AF_UNSPEC, 0, 0));
+        self.socket.dump("list nexthops", &list, |all: &mut BTreeMap<_, _>, _, body| {
+            all.extend(decode(body, links));
+        })
+    }
+}
+
+fn decode(body: &[u8], links: &Links) -> Option<(u32, Nexthop)> {
+    let attrs = Attrs(body.get(IFADDR_LEN..)?);
+    if body[2] != ROUTE_PROTOCOL {
+        return None;
+    }
+    let link = links.name(attrs.u32(NHA_OIF)?)?.clone();
+    let gateway = attrs.get(NHA_GATEWAY).and_then(ip)?;
+    Some((attrs.u32(NHA_ID)?, Nexthop { gateway, link }))
+}

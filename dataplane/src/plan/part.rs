@@ -1,0 +1,264 @@
+//! What differs between two wishes, as two smaller wishes whose objects can be written down and compared at the cost of the
+//! difference.
+//!
+//! A thing is left out of both when it is equal in both *and* what it hangs on (its network, the fabric device, its peer) is,
+//! so that no operation on the rest takes it along.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use swarmnet_types::{EndpointId, NetworkId, NodeIndex, SandboxId};
+
+use crate::desired::{Desired, Fabric, FabricTask, Network, Overlay, Peer, Remote, Sandbox};
+use crate::object::Ns;
+use crate::op::Op;
+use crate::render::{Shape, balance};
+
+/// `old` and `new` without what is equal and would not be touched.
+pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
+    let (mut before, mut after) = (frame(old), frame(new));
+    let same_frame = before.fabric == after.fabric && old.host == new.host;
+    fabric((old, new), same_frame, (&mut before, &mut after));
+    let mut stable = BTreeSet::new();
+    for (id, network) in &old.networks {
+        if same_frame && before.networks[id].same_frame(after.networks.get(id)) {
+            stable.insert(*id);
+        } else {
+            before.networks.insert(*id, network.clone());
+        }
+    }
+    for (id, network) in &new.networks {
+        match (old.networks.get(id), network) {
+            (Some(Network::Overlay(a)), Network::Overlay(b)) if stable.contains(id) => {
+                let (gone, come) = remotes(a, b);
+                before.networks.insert(*id, Network::Overlay(a.with(gone)));
+                after.networks.insert(*id, Network::Overlay(b.with(come)));
+            }
+            _ => drop(after.networks.insert(*id, network.clone())),
+        }
+    }
+    let touched = |s: &Arc<Sandbox>| s.endpoints.values().any(|e| !stable.contains(&e.network));
+    let same = |a: &Arc<Sandbox>, b: &Arc<Sandbox>| same_frame && shared(a, b) && !touched(a);
+    (before.sandboxes, after.sandboxes) = split(&old.sandboxes, &new.sandboxes, same);
+    (before.services, after.services) = split(&old.services, &new.services, shared);
+    (before.publications, after.publications) =
+        split(&old.publications, &new.publications, shared);
+    (before, after)
+}
+
+fn shared<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+/// A wish without its many objects.
+fn frame(desired: &Desired) -> Desired {
+    let networks = desired.networks.iter().map(|(id, network)| {
+        let network = match network {
+            Network::Overlay(overlay) => Network::Overlay(overlay.with(BTreeMap::new())),
+            other => other.clone(),
+        };
+        (*id, network)
+    });
+    Desired {
+        fabric: desired.fabric.as_ref().map(|f| Fabric {
+            peers: Arc::default(),
+            tasks: Arc::default(),
+            addrs: f.addrs,
+            node_addrs: f.node_addrs.clone(),
+            control_ports: f.control_ports.clone(),
+            ..*f
+        }),
+        host: desired.host.clone(),
+        overlay_netns: desired.overlay_netns.clone(),
+        networks: networks.collect(),
+        options: desired.options.clone(),
+        ..Desired::default()
+    }
+}
+
+/// The entries of two maps without those that are equal in both.
+fn split<K: Ord + Clone, V: Clone>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> (BTreeMap<K, V>, BTreeMap<K, V>) {
+    let (mut gone, mut come) = (BTreeMap::new(), BTreeMap::new());
+    let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return (gone, come),
+        };
+        let (a, b) = (
+            order.is_le().then(|| left.next()).flatten(),
+            order.is_ge().then(|| right.next()).flatten(),
+        );
+        if matches!((a, b), (Some((_, a)), Some((_, b))) if same(a, b)) {
+            continue;
+        }
+        gone.extend(a.map(|(k, v)| (k.clone(), v.clone())));
+        come.extend(b.map(|(k, v)| (k.clone(), v.clone())));
+    }
+}
+
+type Remotes = BTreeMap<EndpointId, Remote>;
+
+/// Flooding goes to the VTEPs of all, so a network that floods is compared whole.
+fn remotes(old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
+    if Arc::ptr_eq(&old.remotes, &new.remotes) {
+        (Remotes::new(), Remotes::new())
+    } else if old.multicast {
+        ((*old.remotes).clone(), (*new.remotes).clone())
+    } else {
+        split(&old.remotes, &new.remotes, PartialEq::eq)
+    }
+}
+
+/// Tasks hang on their node's peer: both are kept when either differs, and so is the peer of every task that is kept.
+fn fabric((old, new): (&Desired, &Desired), same: bool, parts: (&mut Desired, &mut Desired)) {
+    let wholes = old.fabric.as_ref().zip(new.fabric.as_ref()).filter(|_| same);
+    let (Some((a, b)), Some(before), Some(after)) =
+        (wholes, &mut parts.0.fabric, &mut parts.1.fabric)
+    else {
+        parts.0.fabric.clone_from(&old.fabric);
+        parts.1.fabric.clone_from(&new.fabric);
+        return;
+    };
+    let peers_same = Arc::ptr_eq(&a.peers, &b.peers);
+    if peers_same && Arc::ptr_eq(&a.tasks, &b.tasks) {
+        return;
+    }
+    let (gone, come) =
+        if peers_same { Default::default() } else { split(&a.peers, &b.peers, Peer::eq) };
+    let moved: BTreeSet<NodeIndex> = gone.keys().chain(come.keys()).copied().collect();
+    let unmoved = |x: &FabricTask, y: &FabricTask| x == y && !moved.contains(&x.node);
+    let (tasks_gone, tasks_come) = split(&a.tasks, &b.tasks, unmoved);
+    *before = before.with(with_peers_of(gone, &tasks_gone, a), tasks_gone);
+    *after = after.with(with_peers_of(come, &tasks_come, b), tasks_come);
+    // A peer that is kept on one side for a task's sake must not look new on the other.
+    let (left, right) = (before.peers.clone(), after.peers.clone());
+    before.keep_peers(&right, a);
+    after.keep_peers(&left, b);
+}
+
+type Peers = BTreeMap<NodeIndex, Peer>;
+
+fn with_peers_of(mut peers: Peers, tasks: &BTreeMap<EndpointId, FabricTask>, all: &Fabric) -> Peers {
+    for task in tasks.values() {
+        peers.extend(all.peers.get_key_value(&task.node).map(|(k, v)| (*k, v.clone())));
+    }
+    peers
+}
+
+impl Fabric {
+    fn with(&self, peers: Peers, tasks: BTreeMap<EndpointId, FabricTask>) -> Self {
+        Self { peers: Arc::new(peers), tasks: Arc::new(tasks), ..self.clone() }
+    }
+
+    fn keep_peers(&mut self, names: &Peers, all: &Self) {
+        let peers = Arc::make_mut(&mut self.peers);
+        let more = names.keys().filter_map(|k| all.peers.get_key_value(k));
+        peers.extend(more.map(|(k, v)| (*k, v.clone())));
+    }
+}
+
+impl Overlay {
+    fn with(&self, remotes: Remotes) -> Self {
+        Self { remotes: Arc::new(remotes), ..*self }
+    }
+}
+
+impl Network {
+    /// Equal apart from remote endpoints; asked of frames, which have none.
+    fn same_frame(&self, other: Option<&Self>) -> bool {
+        Some(self) == other
+    }
+}
+
+/// Does a part hold the sandbox, on either side?
+pub(super) fn holds(before: &Desired, after: &Desired, id: SandboxId) -> bool {
+    before.sandboxes.contains_key(&id) || after.sandboxes.contains_key(&id)
+}
+
+/// Namespaces whose tables may differ. Sandboxes that go take theirs along.
+pub(super) fn with_changed_tables(
+    (old, new): (&Desired, &Desired),
+    (before, after): (&Desired, &Desired),
+    (old_shape, new_shape): (&Shape, &Shape),
+) -> BTreeSet<Ns> {
+    let mut found = BTreeSet::new();
+    let objects = before.fabric != after.fabric
+        || before.networks != after.networks
+        || before.sandboxes != after.sandboxes;
+    if objects || before.publications != after.publications || !old_shape.same_ports(new_shape) {
+        found.insert(Ns::Node);
+    }
+    if objects {
+        found.insert(Ns::Overlay);
+    }
+    let services = before.services.keys().chain(after.services.keys());
+    let concerned: BTreeSet<NetworkId> = services.map(|(network, _)| *network).collect();
+    for (id, sandbox) in &new.sandboxes {
+        let called = balance::networks(sandbox).iter().any(|n| concerned.contains(n));
+        if called || holds(before, after, *id) {
+            found.insert(Ns::Sandbox(*id));
+        }
+    }
+    let lost = old.sandboxes.iter().filter(|(id, s)| {
+        !s.netns.ours && !new.sandboxes.contains_key(id)
+    });
+    found.extend(lost.map(|(id, _)| Ns::Sandbox(*id)));
+    found
+}
+
+/// Connections to addresses that are gone: on the node those to fabric addresses, in each sandbox those to endpoints of a
+/// network whose services it may have called.
+pub(super) fn dead_flows(before: &Desired, after: &Desired, new: &Desired) -> Vec<Op> {
+    let fabric = fabric_addrs(before);
+    let still = fabric_addrs(after);
+    let mut ops: Vec<Op> = fabric
+        .difference(&still)
+        .map(|addr| Op::KillFlows { ns: Ns::Node, reply_src: *addr })
+        .collect();
+    let gone: BTreeMap<NetworkId, BTreeSet<IpAddr>> = before
+        .networks
+        .keys()
+        .map(|id| (*id, &endpoint_addrs(before, *id) - &endpoint_addrs(after, *id)))
+        .filter(|(_, gone)| !gone.is_empty())
+        .collect();
+    if gone.is_empty() {
+        return ops;
+    }
+    let served: BTreeSet<NetworkId> = new.services.keys().map(|(network, _)| *network).collect();
+    for (id, sandbox) in &new.sandboxes {
+        let networks = balance::networks(sandbox);
+        let gone = networks.iter().filter(|n| served.contains(n)).filter_map(|n| gone.get(n));
+        ops.extend(
+            gone.flatten().map(|addr| Op::KillFlows { ns: Ns::Sandbox(*id), reply_src: *addr }),
+        );
+    }
+    ops
+}
+
+fn fabric_addrs(part: &Desired) -> BTreeSet<IpAddr> {
+    let tasks = part.fabric.iter().flat_map(|f| f.tasks.values()).map(|t| t.addrs);
+    let links = part.sandboxes.values().filter_map(|s| s.node_link.as_ref()).map(|l| l.addrs);
+    tasks.chain(links).flat_map(|addrs| addrs.iter().collect::<Vec<_>>()).collect()
+}
+
+fn endpoint_addrs(part: &Desired, network: NetworkId) -> BTreeSet<IpAddr> {
+    let remotes = match part.networks.get(&network) {
+        Some(Network::Overlay(overlay)) => Some(&overlay.remotes),
+        _ => None,
+    };
+    let remotes = remotes.into_iter().flat_map(|r| r.values());
+    let here = part.sandboxes.values().flat_map(|s| s.endpoints.values());
+    let here = here.filter(|e| e.network == network);
+    remotes
+        .flat_map(|r| r.addrs.iter().collect::<Vec<_>>())
+        .chain(here.flat_map(|e| e.addrs.iter().map(ipnet::IpNet::addr)))
+        .collect()
+}
