@@ -1,5 +1,7 @@
 //! Compiles the `.proto` files with protox, so that no `protoc` is needed to build.
 
+use prost::Message as _;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "swarmnet/v1/control.proto",
@@ -10,6 +12,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     println!("cargo::rerun-if-changed=swarmnet");
     let descriptors = protox::compile(files, ["."])?;
+    // For the start-up check that every method has a row in the authorisation table.
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(out, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,4 +1,24 @@
-//! A swarmnet manager: consensus, control API, dispatcher, wiring.
+//! A manager: consensus ([`raft`]), the services it offers to nodes and operators, and their wiring.
+//!
+//! One mTLS listener serves `Join`, `Control`, `Dispatcher`, `ManagerPeer` and `Raft`; who may call what is one table
+//! ([`authority`]). Every write becomes a proposal ([`writer`]): the manager that is asked builds it, the leader commits it, and the
+//! answer is read from the asked manager's own state once it has applied it.
+//!
+//! Must not: change the state anywhere but by a proposal; know anything of agents but what travels by gRPC.
 #![forbid(unsafe_code)]
 
+mod acks;
+mod authority;
+mod control;
+mod dispatcher;
+mod error;
+mod join;
+mod manager;
+mod peer;
 pub mod raft;
+mod writer;
+
+pub use error::ManagerError;
+pub use manager::{
+    Founding, InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes, init,
+};

@@ -23,3 +23,6 @@ pub use status::{rejected, sentence};
 pub mod v1 {
     tonic::include_proto!("swarmnet.v1");
 }
+
+/// The encoded `FileDescriptorSet` of all services.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -88,6 +88,7 @@ impl Gossip {
     /// are heard.
     pub fn start<E: Echo>(config: GossipConfig<E>, supervisor: &Supervisor) -> GossipHandle {
         let clock = Clock::start();
+        let sealer = Sealer::new(&config.keys.borrow());
         let session = clock.now_ms();
         let Local { node, gossip, vtep } = config.me;
         let me = Identity::new(node, session, gossip, vtep);
@@ -100,7 +101,7 @@ impl Gossip {
             session,
             sequence: 0,
             engine: Engine::new(me, config.witness, seed, session),
-            sealer: Sealer::new(&config.keys.borrow()),
+            sealer,
             replay: ReplayGuard::default(),
             socket: config.socket,
             members: config.members,

@@ -24,7 +24,7 @@ pub(crate) struct Identity {
     pub(crate) left: bool,
     /// How often this process renewed; decides the next step. Of no meaning to others.
     #[serde(skip)]
-    renewals: u8,
+    pub(crate) renewals: u8,
 }
 
 impl Identity {

@@ -83,12 +83,11 @@ pub fn destroy_connected_to(netns: &Netns, peer: IpAddr) -> Result<usize, Kernel
     for transport in [Transport::Tcp, Transport::Udp] {
         let kind = (peer.is_ipv6(), transport);
         let list = request(SOCK_DIAG_BY_FAMILY, kind, ESTABLISHED, &[0; ID_LEN]);
-        let ids: Vec<Vec<u8>> = socket
-            .dump("list sockets", &list, |found: &mut Vec<_>, _, body| {
-                let id = body.get(ANSWER_ID_AT..ANSWER_ID_AT + ID_LEN);
-                found.extend(id.filter(|id| address(&id[20..36], peer.is_ipv6()) == peer));
-            })
-            .map(|ids: Vec<Vec<u8>>| ids)?;
+        let ids = socket.dump("list sockets", &list, |found: &mut Vec<Vec<u8>>, _, body| {
+            let id = body.get(ANSWER_ID_AT..ANSWER_ID_AT + ID_LEN);
+            let of_peer = id.filter(|id| address(&id[20..36], peer.is_ipv6()) == peer);
+            found.extend(of_peer.map(<[u8]>::to_vec));
+        })?;
         let destroy =
             |id: &Vec<u8>| ("destroy socket", request(SOCK_DESTROY, kind, ESTABLISHED, id));
         for result in socket.request_all(ids.iter().map(destroy))? {

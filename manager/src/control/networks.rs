@@ -1,0 +1,96 @@
+//! Networks.
+
+use swarmnet_manager_core::{Command, CreateNetwork, Outcome, RemoveNetwork, State};
+use swarmnet_proto::v1;
+use swarmnet_types::{Network, NetworkSpec};
+use tonic::Status;
+
+use super::{ControlGrpc, id, missing};
+use crate::acks;
+use crate::manager::NodeCondition;
+use crate::writer::refusal;
+
+impl ControlGrpc {
+    pub(super) async fn network_create(
+        &self,
+        request: v1::CreateNetworkRequest,
+    ) -> Result<v1::CreateNetworkResponse, Status> {
+        let spec: NetworkSpec = request.spec.ok_or_else(|| missing("spec"))?.try_into()?;
+        let command = Command::CreateNetwork(CreateNetwork { spec, avoid: self.routes.now() });
+        let (revision, outcome) = self.writer.write(command, &request.request_id).await?;
+        let Outcome::NetworkCreated { network } = outcome else {
+            return Err(Status::internal("the state answered a create with something else"));
+        };
+        let network = self.writer.read(|s| s.network(network).map(Into::into));
+        Ok(v1::CreateNetworkResponse { network, revision: revision.0 })
+    }
+
+    pub(super) async fn network_remove(
+        &self,
+        request: v1::RemoveNetworkRequest,
+    ) -> Result<v1::RemoveNetworkResponse, Status> {
+        let dead = acks::alive(&self.liveness)
+            .iter()
+            .filter(|(_, condition)| **condition == NodeCondition::Down)
+            .map(|(node, _)| *node)
+            .collect();
+        let command = Command::RemoveNetwork(RemoveNetwork {
+            network: request.reference,
+            force: request.force,
+            dead,
+        });
+        let (revision, outcome) = self.writer.write(command, &request.request_id).await?;
+        let Outcome::NetworkRemoved { network, .. } = outcome else {
+            return Err(Status::internal("the state answered a removal with something else"));
+        };
+        Ok(v1::RemoveNetworkResponse { id: id(network.as_bytes()), revision: revision.0 })
+    }
+
+    pub(super) async fn network_inspect(
+        &self,
+        reference: &str,
+    ) -> Result<v1::NetworkDetail, Status> {
+        let mut detail = self
+            .writer
+            .read(|s| s.find_network(reference).map(|n| detail(s, n)))
+            .map_err(|err| refusal(&err))?;
+        let rows = acks::gather(&self.writer, &self.acks).await;
+        for node in &mut detail.nodes {
+            let known = swarmnet_types::NodeId::try_from(&node.node[..]).ok();
+            node.applied = known.and_then(|n| rows.get(&n)).map_or(0, |row| row.revision.0);
+        }
+        Ok(detail)
+    }
+}
+
+fn detail(state: &State, network: &Network) -> v1::NetworkDetail {
+    let peers = state.nodes_on(network.id).count().saturating_sub(1);
+    let mtu = network.spec.mtu_bytes().ok().flatten();
+    let nodes = state.nodes_on(network.id).filter_map(|n| state.node(n)).map(|node| {
+        v1::NodeNetworkState {
+            node: id(node.id.as_bytes()),
+            name: node.name.clone(),
+            applied: 0,
+            // Found by each node from its own underlay unless the user set one.
+            mtu: mtu.map_or(0, u32::from),
+            peers: u32::try_from(peers).unwrap_or(u32::MAX),
+            repaired: 0,
+        }
+    });
+    let saturated = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+    v1::NetworkDetail {
+        network: Some(network.into()),
+        endpoints: state.endpoints_on(network.id).map(Into::into).collect(),
+        services: state.services_on(network.id).map(Into::into).collect(),
+        usage: state
+            .usage(network.id)
+            .into_iter()
+            .map(|u| v1::SubnetUsage {
+                subnet: u.subnet.to_string(),
+                used: saturated(u.used),
+                free: saturated(u.free()),
+            })
+            .collect(),
+        nodes: nodes.collect(),
+    }
+}

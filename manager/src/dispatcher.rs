@@ -1,0 +1,303 @@
+//! The push: each agent's slice of the state, by one stream; and what an agent asks for its own node.
+//!
+//! A session sends the whole view first, or the delta from what the agent has, then a delta for each applied revision that concerns
+//! the node. Deltas are computed from what was *sent* last, so a slow agent gets fewer and larger ones: one is pending at most.
+//! What an agent says it has in its kernel goes to [`Acks`].
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::time::Duration;
+
+use swarmnet_manager_core::{Attach, Command, Outcome};
+use swarmnet_pki::Speaker;
+use swarmnet_proto::v1::dispatcher_server::Dispatcher;
+use swarmnet_proto::v1::{agent_message, manager_message};
+use swarmnet_proto::{Malformed, v1};
+use swarmnet_runtime::Supervisor;
+use swarmnet_types::{
+    AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision, SandboxId,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::acks::Acks;
+use crate::join;
+use crate::writer::{Writer, refusal};
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// An agent that says nothing for this long is not there.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The first message must come within this time.
+const HELLO_MAX: Duration = Duration::from_secs(5);
+/// How far a session may lag behind without a word because nothing concerned its node: well within the change log of the state.
+const LAG_MAX: u64 = 1_000;
+
+type Outgoing = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
+
+#[derive(Debug)]
+pub(crate) struct DispatcherGrpc {
+    writer: Writer,
+    acks: Acks,
+    supervisor: Supervisor,
+}
+
+impl DispatcherGrpc {
+    pub(crate) fn new(writer: Writer, acks: Acks, supervisor: Supervisor) -> Self {
+        Self { writer, acks, supervisor }
+    }
+}
+
+fn message(message: manager_message::Message) -> v1::ManagerMessage {
+    v1::ManagerMessage { message: Some(message) }
+}
+
+fn id<T: for<'a> TryFrom<&'a [u8]>>(field: &'static str, bytes: &[u8]) -> Result<T, Status> {
+    T::try_from(bytes).map_err(|_| Malformed::new(field, "want 16 bytes").into())
+}
+
+// === sessions ===
+
+struct Session {
+    node: NodeId,
+    writer: Writer,
+    acks: Acks,
+    out: Outgoing,
+    /// What the agent has, or will have when it has read all that was sent.
+    sent: Revision,
+}
+
+impl Session {
+    async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, hello: v1::Hello) {
+        if let Err(status) = self.welcome(hello).await {
+            drop(self.out.send(Err(status)).await);
+            return;
+        }
+        if let Err(status) = self.serve(&mut incoming).await {
+            tracing::debug!(node = %self.node, reason = status.message(), "session ended");
+            drop(self.out.send(Err(status)).await);
+        }
+    }
+
+    /// Takes in what the node says of itself, then sends what it lacks.
+    async fn welcome(&mut self, hello: v1::Hello) -> Result<(), Status> {
+        let node = self.node;
+        if let Some(description) = hello.description {
+            let description: NodeDescription = description.try_into()?;
+            let known = self.writer.read(|s| {
+                s.node(node).is_some_and(|n| {
+                    n.name == description.name
+                        && n.addr == description.addr
+                        && n.data_path == description.data_path
+                        && n.version == description.version
+                })
+            });
+            if !known {
+                let command = Command::UpdateNodeDescription { node, description };
+                self.writer.write(command, &[]).await?;
+            }
+        }
+        let mut exist = BTreeSet::new();
+        for bytes in &hello.sandboxes {
+            exist.insert(id::<SandboxId>("sandboxes", bytes)?);
+        }
+        let orphans: BTreeSet<SandboxId> = self.writer.read(|s| {
+            s.endpoints_of(node).map(|e| e.sandbox).filter(|s| !exist.contains(s)).collect()
+        });
+        if !orphans.is_empty() {
+            let sandboxes = orphans.into_iter().collect();
+            self.writer.write(Command::ReleaseSandboxes { node, sandboxes }, &[]).await?;
+        }
+        self.sent = Revision(hello.have_revision);
+        self.acks.seen(node);
+        if hello.have_revision == 0 { self.snapshot().await } else { self.update().await }
+    }
+
+    async fn snapshot(&mut self) -> Result<(), Status> {
+        let view = self.writer.read(|s| s.node_view(self.node)).map_err(|err| refusal(&err))?;
+        self.sent = view.revision;
+        self.send(manager_message::Message::Snapshot((&view).into())).await
+    }
+
+    /// Sends what is new since the last message, if anything of it concerns the node.
+    async fn update(&mut self) -> Result<(), Status> {
+        let (now, gone, delta) = self
+            .writer
+            .read(|s| (s.revision(), s.node(self.node).is_none(), s.delta(self.node, self.sent)));
+        if gone {
+            return Err(Status::permission_denied("this node was removed from the cluster"));
+        }
+        match delta {
+            None => self.snapshot().await,
+            Some(delta) if delta.changes.is_empty() && now.0 - self.sent.0 < LAG_MAX => Ok(()),
+            Some(delta) => {
+                self.sent = delta.results_in;
+                self.send(manager_message::Message::Delta((&delta).into())).await
+            }
+        }
+    }
+
+    /// Waits while the agent does not read: the next delta is then computed from a later state.
+    async fn send(&self, what: manager_message::Message) -> Result<(), Status> {
+        let sent = self.out.send(Ok(message(what))).await;
+        sent.map_err(|_| Status::cancelled("the agent went away"))
+    }
+
+    async fn serve(&mut self, incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), Status> {
+        let mut applied = self.writer.raft().state().applied();
+        let mut beat = interval(HEARTBEAT);
+        let mut heard = Instant::now();
+        // What came between the first message and this moment.
+        self.update().await?;
+        loop {
+            tokio::select! { biased;
+                // cancel-safe: a stream's next message stays in it
+                said = incoming.next() => match said {
+                    Some(Ok(said)) => {
+                        heard = Instant::now();
+                        self.hear(said);
+                    }
+                    Some(Err(status)) => return Err(status),
+                    None => return Ok(()),
+                },
+                // cancel-safe: a watch and an interval lose nothing
+                changed = applied.changed() => {
+                    changed.map_err(|_| Status::unavailable("this manager stops"))?;
+                    self.update().await?;
+                }
+                _ = beat.tick() => {
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Err(Status::deadline_exceeded("the agent is silent"));
+                    }
+                    self.send(manager_message::Message::Heartbeat(v1::Heartbeat {})).await?;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, said: v1::AgentMessage) {
+        match said.message {
+            Some(agent_message::Message::Ack(ack)) => {
+                self.acks.put(self.node, Revision(ack.revision), ack.failures);
+            }
+            Some(agent_message::Message::Heartbeat(_) | agent_message::Message::Hello(_))
+            | None => {
+                self.acks.seen(self.node);
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for DispatcherGrpc {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::ManagerMessage, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let mut incoming = request.into_inner();
+        let first = timeout(HELLO_MAX, incoming.next()).await;
+        let Ok(Some(Ok(v1::AgentMessage { message: Some(agent_message::Message::Hello(hello)) }))) =
+            first
+        else {
+            return Err(Status::invalid_argument("a session begins with Hello"));
+        };
+        // Depth 1: the message that is being written. A slow agent holds up only its own session.
+        let (out, outgoing) = mpsc::channel(1);
+        let session = Session {
+            node,
+            writer: self.writer.clone(),
+            acks: self.acks.clone(),
+            out,
+            sent: Revision::default(),
+        };
+        let name = format!("session {}", node.short());
+        self.supervisor.spawn_transient(&name, session.run(incoming, hello));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<v1::AttachRequest>,
+    ) -> Result<Response<v1::AttachResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let request = request.into_inner();
+        let name =
+            |text: &str| Name::new(text).map_err(|err| Status::invalid_argument(err.to_string()));
+        let attachments: Vec<AttachmentSpec> = request
+            .attachments
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<_, Malformed>>()?;
+        let command = Command::Attach(Attach {
+            node,
+            sandbox: id("sandbox", &request.sandbox)?,
+            name: name(&request.name)?,
+            hostname: request.hostname,
+            service: match request.service.as_str() {
+                "" => None,
+                service => Some(name(service)?),
+            },
+            attachments,
+        });
+        let (revision, outcome) = self.writer.write(command, &request.request_id).await?;
+        let Outcome::Attached { endpoints, service } = outcome else {
+            return Err(Status::internal("the state answered an attach with something else"));
+        };
+        Ok(Response::new(self.writer.read(|s| v1::AttachResponse {
+            networks:
+                endpoints.iter().filter_map(|e| s.network(e.network)).map(Into::into).collect(),
+            service: service.and_then(|id| s.service(id)).map(Into::into),
+            endpoints: endpoints.iter().map(Into::into).collect(),
+            revision: revision.0,
+        })))
+    }
+
+    async fn detach(
+        &self,
+        request: Request<v1::DetachRequest>,
+    ) -> Result<Response<v1::DetachResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let request = request.into_inner();
+        let endpoints: Vec<EndpointId> =
+            request.endpoints.iter().map(|e| id("endpoints", e)).collect::<Result<_, _>>()?;
+        let command = Command::Detach { node, endpoints };
+        let (revision, _) = self.writer.write(command, &request.request_id).await?;
+        Ok(Response::new(v1::DetachResponse { revision: revision.0 }))
+    }
+
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let request = request.into_inner();
+        let mut conditions = Vec::new();
+        for one in &request.conditions {
+            conditions
+                .push((id("endpoint", &one.endpoint)?, Condition::try_from(one.condition())?));
+        }
+        let command = Command::SetConditions { node, conditions };
+        let (revision, _) = self.writer.write(command, &request.request_id).await?;
+        Ok(Response::new(v1::ReportResponse { revision: revision.0 }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let role = self
+            .writer
+            .read(|s| s.node(node).map(|n| n.role))
+            .ok_or_else(|| Status::permission_denied("this node was removed from the cluster"))?;
+        let cluster = join::cluster(&self.writer)?;
+        let certificate_pem = join::issue(&cluster, &request.into_inner().csr_der, (node, role))?;
+        let ca_pem = cluster.ca.cert_pem.clone();
+        Ok(Response::new(v1::RenewResponse { certificate_pem, ca_pem }))
+    }
+}

@@ -1,0 +1,258 @@
+//! One manager: its Raft node and its one mTLS listener, and how a cluster begins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use swarmnet_manager_core::{ClusterInit, Command, JoinNode, Secret};
+use swarmnet_pki::{AuthLayer, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore};
+use swarmnet_proto::v1;
+use swarmnet_proto::v1::control_server::ControlServer;
+use swarmnet_proto::v1::dispatcher_server::DispatcherServer;
+use swarmnet_proto::v1::join_server::JoinServer;
+use swarmnet_proto::v1::manager_peer_client::ManagerPeerClient;
+use swarmnet_proto::v1::manager_peer_server::ManagerPeerServer;
+use swarmnet_runtime::Supervisor;
+use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, NodeIndex, Role, Subnet};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::acks::Acks;
+use crate::authority;
+use crate::control::ControlGrpc;
+use crate::dispatcher::DispatcherGrpc;
+use crate::error::ManagerError;
+use crate::join::{self, JoinGrpc};
+use crate::peer::PeerGrpc;
+use crate::raft::{Connector, RaftConfig, RaftNode};
+use crate::writer::{Writer, proposal};
+
+/// How long a new manager asks to be taken in.
+const ADD_MAX: Duration = Duration::from_secs(30);
+const ADD_PAUSE: Duration = Duration::from_millis(200);
+/// A peer that does not answer an HTTP/2 ping is gone.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_MAX: Duration = Duration::from_secs(2);
+
+/// How a node fares, as the gossip of this machine has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeCondition {
+    Ready,
+    /// The daemon is silent, the machine answers.
+    AgentLost,
+    Down,
+    Unknown,
+}
+
+/// The verdicts on all other nodes, replaced as a whole.
+pub type Liveness = watch::Receiver<Arc<BTreeMap<NodeId, NodeCondition>>>;
+
+/// Asks for the machine's routes, which no new network may overlap.
+#[derive(Clone)]
+pub struct Routes(pub Arc<dyn Fn() -> Vec<Subnet> + Send + Sync>);
+
+impl Routes {
+    pub(crate) fn now(&self) -> Vec<Subnet> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Routes")
+    }
+}
+
+/// What a manager runs on.
+#[derive(Debug)]
+pub struct ManagerConfig {
+    /// Folder of log and snapshots.
+    pub raft_dir: PathBuf,
+    pub tls: TlsStore,
+    pub index: NodeIndex,
+    /// The control port, bound by the caller.
+    pub listener: TcpListener,
+    pub liveness: Liveness,
+    pub routes: Routes,
+}
+
+/// What a new cluster is to be.
+#[derive(Debug, Clone)]
+pub struct InitConfig {
+    /// Folder of the node's key and certificate.
+    pub certs: PathBuf,
+    pub description: NodeDescription,
+    pub availability: Availability,
+    pub pools: Vec<Subnet>,
+    pub pool_mask_len: u8,
+    pub data_path_port: u16,
+    pub cert_expiry: Duration,
+    pub avoid: Vec<Subnet>,
+}
+
+/// A cluster that is decided but not yet in any log.
+#[derive(Debug)]
+pub struct Founding {
+    pub identity: NodeIdentity,
+    addr: SocketAddr,
+    command: Command,
+}
+
+/// Makes the CA and this node's identity, and stores the latter.
+///
+/// # Errors
+/// [`ManagerError::Pki`].
+pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
+    let id = ClusterId::from_bytes(swarmnet_pki::random_bytes()?);
+    let node = NodeId::from_bytes(swarmnet_pki::random_bytes()?);
+    let now = SystemTime::now();
+    let ca = Ca::create(id, now)?;
+    let key = NodeKey::ensure(&config.certs)?;
+    let issue = Issue { node_id: node, role: Role::Manager, lifetime: config.cert_expiry };
+    let leaf = ca.sign_csr(&key.csr()?, &issue, now)?;
+    let identity = NodeIdentity::new(key, &leaf, ca.cert_pem())?;
+    identity.store(&config.certs)?;
+    let secret = || swarmnet_pki::random_bytes::<16>().map(Secret::new);
+    let addr = config.description.addr;
+    let command = Command::InitCluster(Box::new(ClusterInit {
+        id,
+        ca_cert_pem: ca.cert_pem().to_owned(),
+        ca_key_pem: Secret::new(ca.key_pem()),
+        worker_token: secret()?,
+        manager_token: secret()?,
+        pools: config.pools,
+        pool_mask_len: config.pool_mask_len,
+        data_path_port: config.data_path_port,
+        cert_expiry_ms: u64::try_from(config.cert_expiry.as_millis()).unwrap_or(u64::MAX),
+        gossip_secret: swarmnet_pki::random_bytes()?,
+        ingress: Vec::new(),
+        avoid: config.avoid,
+        first: JoinNode {
+            node,
+            role: Role::Manager,
+            availability: config.availability,
+            description: config.description,
+        },
+    }));
+    Ok(Founding { identity, addr, command })
+}
+
+/// A running manager.
+#[derive(Debug)]
+pub struct Manager {
+    writer: Writer,
+    index: NodeIndex,
+    raft: Arc<RaftNode>,
+}
+
+impl Manager {
+    /// Starts Raft from its folder and serves the listener, as critical workers of `supervisor`.
+    ///
+    /// # Errors
+    /// See [`ManagerError`].
+    pub async fn start(
+        config: ManagerConfig,
+        supervisor: &Supervisor,
+    ) -> Result<Self, ManagerError> {
+        let table = authority::table()?;
+        let tls = config.tls.clone();
+        let connector: Connector = Arc::new(move |_, addr| {
+            // An address that cannot be one leads nowhere: calls fail, and say so.
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            swarmnet_pki::channel(addr.parse().unwrap_or(nowhere), Role::Manager, &tls)
+        });
+        let raft_config = RaftConfig::new(config.raft_dir, config.index.get().into());
+        // Sessions watch the applied revision themselves.
+        let hook = Box::new(|_: &_, _| {});
+        let raft = RaftNode::start(raft_config, connector, hook, supervisor).await?;
+        let raft = Arc::new(raft);
+        let writer = Writer::new(Arc::clone(&raft), config.tls.clone());
+        let acks = Acks::new();
+        let state = raft.state().clone();
+        let auth = AuthLayer::new(table, move |node| state.read(|s| s.is_revoked(*node)));
+        let sessions = supervisor.child("dispatcher");
+        let control =
+            ControlGrpc::new(writer.clone(), acks.clone(), config.liveness, config.routes);
+        let server = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PING_MAX))
+            .layer(auth)
+            .add_service(JoinServer::new(JoinGrpc::new(writer.clone())))
+            .add_service(ControlServer::new(control))
+            .add_service(DispatcherServer::new(DispatcherGrpc::new(
+                writer.clone(),
+                acks.clone(),
+                sessions,
+            )))
+            .add_service(ManagerPeerServer::new(PeerGrpc::new(writer.clone(), acks)))
+            .add_service(raft.grpc().into_server());
+        let incoming = Incoming::new(config.listener, config.tls);
+        let stop = supervisor.token().clone();
+        supervisor.spawn_critical("manager listener", async move {
+            let served =
+                server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
+            if let Err(err) = served {
+                tracing::error!(%err, "the managers' listener failed");
+            }
+        });
+        Ok(Self { writer, index: config.index, raft })
+    }
+
+    /// Makes the cluster: the first entry of the log.
+    ///
+    /// # Errors
+    /// [`ManagerError::Raft`] when this manager is in a cluster already.
+    pub async fn found(&self, founding: Founding) -> Result<(), ManagerError> {
+        let me = u64::from(self.index.get());
+        self.raft.bootstrap(BTreeMap::from([(me, founding.addr.to_string())])).await?;
+        let first = proposal(founding.command, &[]).expect("no request id is no bad one");
+        self.raft.propose(first).await?;
+        Ok(())
+    }
+
+    /// Has this manager taken into the Raft group by whichever manager leads.
+    ///
+    /// # Errors
+    /// [`ManagerError::NotAdded`].
+    pub async fn enter_group(
+        &self,
+        addr: SocketAddr,
+        managers: &[SocketAddr],
+    ) -> Result<(), ManagerError> {
+        if self.raft.is_initialized().await? {
+            return Ok(());
+        }
+        let deadline = Instant::now() + ADD_MAX;
+        let mut last = "no manager is known".to_owned();
+        while Instant::now() < deadline {
+            for manager in managers.iter().filter(|m| **m != addr) {
+                let channel = swarmnet_pki::channel(*manager, Role::Manager, self.writer.tls());
+                let request =
+                    v1::AddMemberRequest { index: self.index.get(), addr: addr.to_string() };
+                match ManagerPeerClient::new(channel).add_member(request).await {
+                    Ok(_) => return Ok(()),
+                    Err(status) => last = swarmnet_pki::explain(&status),
+                }
+            }
+            sleep(ADD_PAUSE).await;
+        }
+        Err(ManagerError::NotAdded { last })
+    }
+
+    /// The join token of a role, as text.
+    ///
+    /// # Errors
+    /// The sentence for the user.
+    pub fn token(&self, role: Role) -> Result<String, tonic::Status> {
+        join::token(&self.writer, role).map(|t| t.to_string())
+    }
+
+    /// The Raft node, for metrics and membership.
+    pub fn raft(&self) -> &RaftNode {
+        &self.raft
+    }
+}
