@@ -7,8 +7,19 @@
 //! to managers by gRPC only, also inside one process.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod api;
+pub mod desired;
+pub mod liveness;
 pub mod local;
+pub mod managers;
 pub mod paths;
+mod ports;
+pub mod resolver;
+pub mod session;
 pub mod shim;
+pub mod target;
+pub mod underlay;
 pub mod workload;
+
+pub use agent::{Agent, AgentConfig, ClusterEntry};

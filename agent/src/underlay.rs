@@ -54,10 +54,7 @@ impl Underlay {
 ///
 /// # Errors
 /// When the kernel does not answer; nothing is known then.
-pub fn discover(
-    netns: &Netns,
-    before: &BTreeMap<String, String>,
-) -> Result<Underlay, KernelError> {
+pub fn discover(netns: &Netns, before: &BTreeMap<String, String>) -> Result<Underlay, KernelError> {
     let interfaces = underlay::interfaces(netns)?;
     let paths = [underlay::default_path(netns, false)?, underlay::default_path(netns, true)?];
     let host = host(netns, &interfaces, before)?;

@@ -41,9 +41,7 @@ fn tasks(scene: &Scene<'_>, cluster: &Cluster<'_>) -> BTreeMap<EndpointId, Fabri
     let Some(ingress) = cluster.ingress else { return BTreeMap::new() };
     let remote = cluster.endpoints(ingress.id).iter().filter(|e| scene.is_remote(e));
     let task = |node: &Node, addrs| FabricTask { addrs, node: node.index };
-    remote
-        .filter_map(|e| Some((e.id, task(cluster.view.nodes.get(&e.node)?, e.addrs))))
-        .collect()
+    remote.filter_map(|e| Some((e.id, task(cluster.view.nodes.get(&e.node)?, e.addrs)))).collect()
 }
 
 /// As clients they get the entry node's fabric address; this node's further addresses count too.

@@ -140,6 +140,3 @@ fn keep_if_equal<V: PartialEq>(old: Option<&Arc<V>>, new: V) -> Arc<V> {
         _ => Arc::new(new),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,13 +3,18 @@
 //! One trait, so that tests need neither root nor a kernel; [`KernelHost`] is the real one. Calls block for microseconds to
 //! milliseconds; callers run them on a thread for such.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 
+use swarmnet_dataplane::{LinkName, RouteKey, RouteTo, names};
+use swarmnet_kernel::route::{Route, RouteSeen};
+use swarmnet_kernel::sockdiag::{self, Transport};
 use swarmnet_kernel::{KernelError, Netns};
+use swarmnet_types::{Protocol, Subnet};
 
 use super::networks::Routes;
-use super::ports::{self, Others};
+use super::ports::{self, Listener, Others};
 use super::resolv::HostResolver;
 
 /// See the module.
@@ -51,7 +56,26 @@ impl Host for KernelHost {
     }
 
     fn routes(&self) -> Result<Routes, KernelError> {
-        Ok(Routes::default())
+        let mut route = Route::open(&Netns::current()?)?;
+        let links = route.links()?;
+        let ours: BTreeSet<&LinkName> = links
+            .iter()
+            .filter(|seen| seen.link.alias.starts_with(names::MARKER))
+            .map(|seen| &seen.name)
+            .collect();
+        let foreign = |seen: &RouteSeen| {
+            let of_ours = match &seen.to {
+                RouteTo::Link(link) | RouteTo::Local(link) | RouteTo::Via { link, .. } => {
+                    ours.contains(link)
+                }
+                RouteTo::Nexthop(_) => true,
+            };
+            let main = seen.key.table == RouteKey::MAIN && seen.protocol != names::ROUTE_PROTOCOL;
+            main && !of_ours && seen.key.dst.prefix_len() > 0
+        };
+        let all = route.routes(0, &links)?;
+        let nets = all.iter().filter(|r| foreign(r)).map(|r| r.key.dst.trunc());
+        Ok(Routes(nets.filter_map(|net| Subnet::new(net).ok()).collect()))
     }
 
     fn ports(&self) -> Result<Others, KernelError> {
@@ -62,6 +86,14 @@ impl Host for KernelHost {
         }
         others.reserved =
             read("ip_local_reserved_ports").map(|t| ports::parse_reserved(&t)).unwrap_or_default();
+        let protocol = |transport| match transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        };
+        others.listeners = sockdiag::listeners(&Netns::current()?)?
+            .into_iter()
+            .map(|l| Listener { protocol: protocol(l.transport), addr: l.addr })
+            .collect();
         Ok(others)
     }
 

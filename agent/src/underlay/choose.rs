@@ -8,7 +8,9 @@ use swarmnet_kernel::underlay::Interface;
 /// Why no address could be chosen. Nothing was changed; the user has to say which.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error("listen address must be an IP address or network interface (with optional port number)")]
+    #[error(
+        "listen address must be an IP address or network interface (with optional port number)"
+    )]
     Listen,
     #[error(
         "advertise address must be a non-zero IP address or network interface (with optional port number)"
@@ -67,11 +69,8 @@ pub fn advertise(
         Err(_) => named(interfaces, host, AddressError::Advertise)?,
     };
     let ours = interfaces.iter().any(|i| i.addrs.iter().any(|net| net.addr() == ip));
-    let local = if ours {
-        ip
-    } else {
-        system_addr(interfaces).map_err(|_| AddressError::NotOurs)?
-    };
+    let local =
+        if ours { ip } else { system_addr(interfaces).map_err(|_| AddressError::NotOurs)? };
     Ok(Advertised { addr: SocketAddr::new(ip, port), local })
 }
 
@@ -142,7 +141,7 @@ fn named(
     unknown: AddressError,
 ) -> Result<IpAddr, AddressError> {
     let found = interfaces.iter().find(|i| i.name.as_str() == name).ok_or(unknown)?;
-    match of_family(found) {
+    match &of_family(found)[..] {
         [] => Err(AddressError::NoneOn { interface: name.to_owned() }),
         [one] => Ok(*one),
         [a, b, ..] => Err(AddressError::SeveralOn {
@@ -152,5 +151,39 @@ fn named(
             b: *b,
         }),
     }
-    .map_err(|err| err)
+}
+
+/// A device's addresses of its preferred family: the IPv4 ones, or the IPv6 ones when it has no IPv4.
+fn of_family(interface: &Interface) -> Vec<IpAddr> {
+    let of = |ipv6: bool| {
+        let addrs = interface.addrs.iter().map(ipnet::IpNet::addr);
+        addrs.filter(|a| a.is_ipv6() == ipv6).collect::<Vec<_>>()
+    };
+    Some(of(false)).filter(|v4| !v4.is_empty()).unwrap_or_else(|| of(true))
+}
+
+/// The one address of this system that others could reach (`sw:M8`).
+fn system_addr(interfaces: &[Interface]) -> Result<IpAddr, AddressError> {
+    let usable = |i: &&Interface| i.up && !i.ours && i.kind != LinkKind::Loopback;
+    let found: Vec<(&Interface, Vec<IpAddr>)> = interfaces
+        .iter()
+        .filter(usable)
+        .map(|i| (i, of_family(i)))
+        .filter(|(_, addrs)| !addrs.is_empty())
+        .collect();
+    match &found[..] {
+        [] => Err(AddressError::NotFound),
+        [(_, addrs)] if addrs.len() == 1 => Ok(addrs[0]),
+        [(interface, addrs)] => Err(AddressError::AmbiguousOn {
+            interface: interface.name.to_string(),
+            a: addrs[0],
+            b: addrs[1],
+        }),
+        [(on_a, a), (on_b, b), ..] => Err(AddressError::Ambiguous {
+            a: a[0],
+            on_a: on_a.name.to_string(),
+            b: b[0],
+            on_b: on_b.name.to_string(),
+        }),
+    }
 }

@@ -1,0 +1,117 @@
+//! The gossip of this node: which nodes the cluster has and with which keys, from the view; what became of them, for the merge.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use swarmnet_gossip::{
+    Gossip, GossipConfig, GossipHandle, IcmpEcho, IcmpError, Key, Keys, Local, Member, Members,
+};
+use swarmnet_runtime::Supervisor;
+use swarmnet_types::{ClusterView, NodeView};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+
+/// The gossip could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LivenessError {
+    #[error("cannot open UDP {addr} for the gossip: {err}")]
+    Socket {
+        addr: SocketAddr,
+        #[source]
+        err: std::io::Error,
+    },
+    #[error(transparent)]
+    Echo(#[from] IcmpError),
+}
+
+fn members(view: &NodeView) -> Members {
+    view.nodes
+        .values()
+        .map(|n| (n.id, Member { gossip: n.addr, vtep: n.data_path, down: false }))
+        .collect()
+}
+
+/// The newest key seals; the one before is still accepted.
+fn keys(cluster: &ClusterView) -> Option<Keys> {
+    let mut newest = cluster.gossip_keys.iter().rev();
+    // One byte on the wire tells the key: the low one of a number that rises by one.
+    let key = |k: &swarmnet_types::GossipKey| Key::new((k.id & 0xff) as u8, k.secret);
+    Some(Keys { primary: key(newest.next()?), other: newest.next().map(key) })
+}
+
+/// Starts the gossip once there is a view, and keeps its inputs up to date.
+///
+/// # Errors
+/// See [`LivenessError`].
+pub async fn start(
+    me: Local,
+    witness: Option<std::net::IpAddr>,
+    mut views: watch::Receiver<Option<Arc<NodeView>>>,
+    supervisor: &Supervisor,
+) -> Result<Option<GossipHandle>, LivenessError> {
+    let (first, first_keys) = loop {
+        let found = views
+            .borrow_and_update()
+            .as_ref()
+            .and_then(|view| Some((members(view), keys(&view.cluster)?)));
+        if let Some(found) = found {
+            break found;
+        }
+        if views.changed().await.is_err() {
+            return Ok(None);
+        }
+    };
+    let every = match me.gossip {
+        SocketAddr::V4(addr) => SocketAddr::from(([0, 0, 0, 0], addr.port())),
+        SocketAddr::V6(addr) => SocketAddr::from(([0u16; 8], addr.port())),
+    };
+    let socket =
+        UdpSocket::bind(every).await.map_err(|err| LivenessError::Socket { addr: every, err })?;
+    let (members_tx, members_rx) = watch::channel(Arc::new(first));
+    let (keys_tx, keys_rx) = watch::channel(first_keys);
+    let echo = IcmpEcho::start(supervisor)?;
+    let config = GossipConfig { me, socket, members: members_rx, keys: keys_rx, echo, witness };
+    let handle = Gossip::start(config, supervisor);
+    supervisor.spawn_transient("gossip members", async move {
+        while views.changed().await.is_ok() {
+            let Some(view) = views.borrow_and_update().clone() else { continue };
+            members_tx.send_if_modified(|now| {
+                let next = members(&view);
+                let changed = **now != next;
+                if changed {
+                    *now = Arc::new(next);
+                }
+                changed
+            });
+            if let Some(next) = keys(&view.cluster) {
+                keys_tx.send_replace(next);
+            }
+        }
+    });
+    Ok(Some(handle))
+}
+
+/// In words, for `agent status`.
+pub fn words(
+    liveness: &swarmnet_gossip::Liveness,
+    view: Option<&NodeView>,
+) -> Vec<crate::local::Peer> {
+    use swarmnet_gossip::Condition::{AgentLost, Alive, Dead};
+    let states: BTreeMap<_, _> = liveness.iter().map(|(n, s)| (*n, s.condition)).collect();
+    let Some(view) = view else { return Vec::new() };
+    let others = view.nodes.values().filter(|n| n.id != view.me);
+    others
+        .map(|node| crate::local::Peer {
+            node: node.id,
+            name: node.name.clone(),
+            state: match states.get(&node.id) {
+                None => "unknown",
+                Some(Alive) => "alive",
+                Some(AgentLost) => "agent-lost",
+                Some(Dead) => "dead",
+            }
+            .to_owned(),
+        })
+        .collect()
+}
