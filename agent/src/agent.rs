@@ -75,6 +75,8 @@ pub struct AgentConfig {
     pub resolv_conf: PathBuf,
     /// Accept rules in other programs' forward chains that drop.
     pub forward_accept: bool,
+    /// The node has an identity in a cluster.
+    pub in_cluster: bool,
 }
 
 /// A place in a cluster.
@@ -146,7 +148,8 @@ impl Agent {
         }
         let inputs = Inputs { view: view.borrow().clone(), ..first };
         let (wishes, wish) = watch::channel(Arc::new(merge.wish(&inputs)));
-        let target = Target::new(kernel.clone(), resolver, sysctls);
+        let hold = config.in_cluster && inputs.view.is_none();
+        let target = Target::new(kernel.clone(), resolver, sysctls, hold);
         let rounds = reconcile::start(supervisor, "reconcile", target, wish, FULL_ROUND);
         let (applied, _) = watch::channel(Applied::default());
         let (served_by, _) = watch::channel(None);

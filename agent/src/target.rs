@@ -58,12 +58,15 @@ pub struct Target {
     sysctls_file: PathBuf,
     failures: u32,
     repaired: u64,
+    /// The node is in a cluster whose view it does not have yet: nothing may be removed on account of that.
+    hold: bool,
 }
 
 impl Target {
-    pub fn new(kernel: LinuxKernel, resolver: Resolver, sysctls_file: PathBuf) -> Self {
+    /// With `hold` nothing is done before the first wish that follows from a view.
+    pub fn new(kernel: LinuxKernel, resolver: Resolver, sysctls_file: PathBuf, hold: bool) -> Self {
         let sysctls = files::read(&sysctls_file, SYSCTLS).ok().flatten().unwrap_or_default();
-        Self { kernel, resolver, committed: None, sysctls, sysctls_file, failures: 0, repaired: 0 }
+        Self { kernel, resolver, committed: None, sysctls, sysctls_file, failures: 0, repaired: 0, hold }
     }
 
     async fn observe(&mut self, wish: &Wish) -> Result<Plan, String> {

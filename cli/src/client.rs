@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use hyper_util::rt::TokioIo;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::local_node_client::LocalNodeClient;
+use swarmnet_proto::v1::membership_client::MembershipClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -18,6 +19,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/swarmnet/swarmnet.sock";
 pub(crate) struct Daemon {
     pub(crate) control: ControlClient<Channel>,
     pub(crate) node: LocalNodeClient<Channel>,
+    pub(crate) membership: MembershipClient<Channel>,
 }
 
 impl Daemon {
@@ -31,6 +33,7 @@ impl Daemon {
         Ok(Self {
             control: ControlClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            membership: MembershipClient::new(channel.clone()),
             node: LocalNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         })
     }

@@ -8,12 +8,14 @@ use crate::CliError;
 use crate::client::Daemon;
 use crate::lab;
 
+mod agent;
 mod manager;
 mod network;
 mod node;
 mod refs;
 pub(crate) mod sandbox;
 mod service;
+mod start;
 mod whoami;
 mod workload;
 
@@ -36,6 +38,9 @@ enum Command {
     /// Manage the cluster's managers and its join tokens
     #[command(subcommand)]
     Manager(manager::ManagerCommand),
+    /// Join or leave a cluster, and see how this node's agent fares
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// Manage the cluster's nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -65,6 +70,11 @@ enum Command {
     /// Make a whole cluster on this machine, to try, test and show it
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// Run the daemon of this node
+    Daemon(start::DaemonArgs),
+    /// Hold a supervised program
+    #[command(hide = true)]
+    Shim { dir: PathBuf },
     /// Serve HTTP, TCP and UDP, and tell each client what address is seen
     #[command(hide = true)]
     Whoami(whoami::WhoamiArgs),
@@ -76,17 +86,24 @@ pub(crate) fn run(cli: Cli) -> Result<(), CliError> {
     match command {
         // A lab enters namespaces, which a process with threads cannot.
         Command::Lab(command) => lab::run(command),
+        Command::Daemon(args) => start::daemon(&args),
+        Command::Shim { dir } => swarmnet_agent::shim::run(&dir).map_err(CliError::failure),
         command => runtime()?.block_on(run_async(command, socket)),
     }
 }
 
 async fn run_async(command: Command, socket: Option<PathBuf>) -> Result<(), CliError> {
-    if let Command::Whoami(args) = command {
-        return whoami::run(args).await;
+    match command {
+        Command::Whoami(args) => whoami::run(args).await,
+        Command::Manager(command) => manager::run(command, socket.as_deref()).await,
+        Command::Agent(command) => agent::run(command, socket.as_deref()).await,
+        command => with_daemon(command, socket).await,
     }
+}
+
+async fn with_daemon(command: Command, socket: Option<PathBuf>) -> Result<(), CliError> {
     let daemon = Daemon::connect(socket.as_deref()).await?;
     match command {
-        Command::Manager(command) => manager::run(command, daemon).await,
         Command::Node(command) => node::run(command, daemon).await,
         Command::Network(command) => network::run(command, daemon).await,
         Command::Service(command) => service::run(command, daemon).await,
@@ -98,7 +115,12 @@ async fn run_async(command: Command, socket: Option<PathBuf>) -> Result<(), CliE
         Command::Rm(args) => workload::rm(args, &daemon).await,
         Command::Port(args) => workload::port(args, daemon).await,
         Command::Sandbox(command) => sandbox::run(command, daemon).await,
-        Command::Lab(_) | Command::Whoami(_) => Ok(()),
+        Command::Lab(_)
+        | Command::Whoami(_)
+        | Command::Daemon(_)
+        | Command::Shim { .. }
+        | Command::Manager(_)
+        | Command::Agent(_) => Ok(()),
     }
 }
 

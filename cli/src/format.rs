@@ -122,7 +122,7 @@ fn heading(cell: &str) -> String {
 
 fn table(heads: Vec<String>, templates: &[Template], rows: &[Value]) -> Result<String, CliError> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heads);
     for row in rows {
         let cells = templates.iter().map(|t| t.run(row)).collect::<Result<Vec<_>, _>>()?;

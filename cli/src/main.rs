@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod client;
 mod cmd;
+mod daemon;
 mod error;
 mod format;
 mod lab;

@@ -1,1 +1,88 @@
 //! The unix socket of a node: its own calls, and cluster calls passed on to a manager.
+//!
+//! Who may connect is decided by the socket's mode: root, and the group `swarmnet` when it exists.
+
+mod control;
+mod message;
+mod node;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use nix::unistd::{Group, Uid, chown};
+use swarmnet_proto::v1::control_server::ControlServer;
+use swarmnet_proto::v1::local_node_server::LocalNodeServer;
+use swarmnet_runtime::Supervisor;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+pub use control::ControlProxy;
+pub use node::NodeGrpc;
+
+use crate::local::LocalError;
+use crate::local::error::{Kind, chain};
+
+const GROUP: &str = "swarmnet";
+const MODE: u32 = 0o660;
+
+/// A refusal as a status with its one sentence.
+fn refused(err: &LocalError) -> Status {
+    let code = match err {
+        LocalError::Cluster { status } => return status.clone(),
+        other => match other.kind() {
+            Kind::NotFound => Code::NotFound,
+            Kind::Conflict => Code::AlreadyExists,
+            Kind::Invalid => Code::InvalidArgument,
+            Kind::Exhausted => Code::ResourceExhausted,
+            Kind::Forbidden => Code::PermissionDenied,
+            Kind::NotReady => Code::FailedPrecondition,
+            Kind::Internal => Code::Internal,
+        },
+    };
+    swarmnet_proto::rejected(code, chain(err))
+}
+
+/// Binds the socket; one that a crash left is replaced.
+///
+/// # Errors
+/// The folder or the socket cannot be made.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    if let Ok(Some(group)) = Group::from_name(GROUP) {
+        chown(path, Some(Uid::from_raw(0)), Some(group.gid))?;
+    }
+    Ok(listener)
+}
+
+/// Serves the node's calls, and `more` beside them, until shutdown.
+pub fn serve(
+    listener: UnixListener,
+    (node, control): (NodeGrpc, ControlProxy),
+    more: Routes,
+    supervisor: &Supervisor,
+) {
+    let routes =
+        more.add_service(LocalNodeServer::new(node)).add_service(ControlServer::new(control));
+    let stop = supervisor.token().clone();
+    supervisor.spawn_critical("local api", async move {
+        let served = tonic::transport::Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+            .await;
+        if let Err(err) = served {
+            tracing::error!(%err, "the local API failed");
+        }
+    });
+}

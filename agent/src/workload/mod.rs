@@ -1,5 +1,246 @@
-//! Processes of `run -d`: started under a shim each, watched, restarted by policy, adopted after a restart of the daemon.
+//! Processes of `run -d`: started under a shim each, watched, stopped, adopted after a restart of the daemon.
+//!
+//! The daemon holds no pipe and is no parent that matters: a shim goes on without it. What is known of one is its `status.json` and
+//! whether it lives.
 
 pub mod restart;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarmnet_runtime::Supervisor;
+use swarmnet_types::{Condition, SandboxId};
+use tokio::time::{Instant, sleep, timeout};
+
 pub use restart::RestartPolicy;
+
+use crate::local::error::{LocalError, chain};
+use crate::local::objects::{Owner, SandboxRecord};
+use crate::local::sandboxes::{SandboxWish, Sandboxes};
+use crate::local::{files, process};
+use crate::paths::SandboxPaths;
+use crate::shim::status::{State, Status};
+use crate::shim::{SHIM, ShimSpec};
+
+/// How long a program may take to be started.
+const START_MAX: Duration = Duration::from_secs(10);
+const START_POLL: Duration = Duration::from_millis(2);
+/// How long the kernel may take to end a killed process.
+const KILL_MAX: Duration = Duration::from_secs(5);
+
+/// See the module. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Workloads {
+    sandboxes: Arc<Sandboxes>,
+    /// This program, which is also the shim.
+    exe: PathBuf,
+    supervisor: Supervisor,
+}
+
+impl Workloads {
+    pub fn new(sandboxes: Arc<Sandboxes>, exe: PathBuf, supervisor: &Supervisor) -> Self {
+        Self { sandboxes, exe, supervisor: supervisor.child("workloads") }
+    }
+
+    fn paths(&self, id: SandboxId) -> SandboxPaths {
+        self.sandboxes.means().paths.sandbox(id)
+    }
+
+    /// Makes a sandbox and, when the wish has a process, starts it. Ready when this returns.
+    ///
+    /// # Errors
+    /// See [`LocalError`]; nothing is left then.
+    pub async fn create(&self, wish: SandboxWish) -> Result<Arc<SandboxRecord>, LocalError> {
+        let record = self.sandboxes.attach(wish).await?;
+        let id = record.id;
+        let made = async {
+            if record.process.is_some() {
+                self.start(&record).await?;
+            }
+            self.sandboxes.ready(id).await
+        };
+        match made.await {
+            Ok(record) => {
+                self.watch(Arc::clone(&record));
+                Ok(record)
+            }
+            Err(err) => {
+                self.end_processes(id).await;
+                if let Err(left) = self.sandboxes.detach(id).await {
+                    tracing::warn!(err = %chain(&left), "not all of a sandbox was removed");
+                }
+                Err(err)
+            }
+        }
+    }
+
+    /// Starts the shim and waits until it says how its program fares.
+    async fn start(&self, record: &SandboxRecord) -> Result<(), LocalError> {
+        let paths = self.paths(record.id);
+        let Some(process) = record.process.clone() else { return Ok(()) };
+        let spec = ShimSpec {
+            process: process.spec,
+            sandbox: record.name.to_string(),
+            hostname: record.hostname.clone(),
+            netns: record.netns.clone(),
+            files: BTreeMap::from([
+                ("/etc/resolv.conf".into(), paths.resolv_conf()),
+                ("/etc/hosts".into(), paths.hosts()),
+            ]),
+        };
+        files::write(&paths.shim(), SHIM, &spec)?;
+        files::remove(&paths.status())?;
+        let mut shim = self.spawn_shim(&paths)?;
+        // Reaps it when it ends; a daemon that is gone by then leaves that to process 1.
+        self.supervisor.spawn_transient("reap shim", async move {
+            drop(tokio::task::spawn_blocking(move || shim.wait()).await);
+        });
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            match Status::read(&paths)? {
+                Some(status) if status.state == State::Failed => {
+                    return Err(LocalError::Start { reason: status.reason });
+                }
+                Some(status) if status.state != State::Starting => return Ok(()),
+                _ if Instant::now() > deadline => {
+                    let reason = "its shim did not start".to_owned();
+                    return Err(LocalError::Start { reason });
+                }
+                _ => sleep(START_POLL).await,
+            }
+        }
+    }
+
+    fn spawn_shim(&self, paths: &SandboxPaths) -> Result<std::process::Child, LocalError> {
+        let log = paths.shim_log();
+        let fail = |err| LocalError::File { path: log.clone(), err };
+        let out = std::fs::File::create(&log).map_err(fail)?;
+        let mut command = Command::new(&self.exe);
+        command.arg("shim").arg(paths.dir()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(out);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().map_err(|err| LocalError::File { path: self.exe.clone(), err })
+    }
+
+    /// Follows whatever the sandbox lives by: its owner, or its shim.
+    fn watch(&self, record: Arc<SandboxRecord>) {
+        let (this, id) = (self.clone(), record.id);
+        if let Some(owner) = record.owner {
+            self.supervisor.spawn_transient("watch owner", async move {
+                process::ended(owner).await;
+                this.gone(id).await;
+            });
+        } else if record.process.is_some() {
+            self.supervisor.spawn_transient("watch shim", async move { this.follow(id).await });
+        }
+    }
+
+    async fn follow(&self, id: SandboxId) {
+        let Ok(Some(status)) = Status::read(&self.paths(id)) else { return };
+        process::ended(status.shim).await;
+        let Ok(record) = self.sandboxes.means().store.sandbox(id) else { return };
+        if record.process.as_ref().is_some_and(|p| p.spec.remove_when_done) {
+            self.gone(id).await;
+        } else if let Err(err) = self.sandboxes.set_condition(id, Condition::Draining).await {
+            tracing::warn!(err = %chain(&err), "an ended task is still shown as ready");
+        }
+    }
+
+    async fn gone(&self, id: SandboxId) {
+        if let Err(err) = self.sandboxes.detach(id).await {
+            tracing::warn!(err = %chain(&err), "not all of an ended sandbox was removed");
+        }
+    }
+
+    /// Stops the program: first it leaves balancing and names, then it is asked, then it is killed.
+    ///
+    /// # Errors
+    /// [`LocalError::NoProcess`], [`LocalError::Unkillable`].
+    pub async fn stop(&self, id: SandboxId, grace: Duration) -> Result<(), LocalError> {
+        let record = self.sandboxes.means().store.sandbox(id)?;
+        if record.process.is_none() {
+            return Err(LocalError::NoProcess { sandbox: record.name.clone() });
+        }
+        let Some(status) = Status::read(&self.paths(id))?.filter(Status::is_supervised) else {
+            return Ok(());
+        };
+        self.sandboxes.set_condition(id, Condition::Draining).await?;
+        self.sandboxes
+            .means()
+            .store
+            .change_sandbox(id, |record| {
+                if let Some(process) = record.process.as_mut() {
+                    process.stopped = true;
+                }
+                Ok(())
+            })
+            .await?;
+        signal(status.shim, libc::SIGTERM);
+        if timeout(grace, process::ended(status.shim)).await.is_ok() {
+            return Ok(());
+        }
+        self.end_processes(id).await;
+        Ok(())
+    }
+
+    /// Kills program and shim and waits for their end.
+    async fn end_processes(&self, id: SandboxId) {
+        let Ok(Some(status)) = Status::read(&self.paths(id)) else { return };
+        // The shim first, or it would start the program again.
+        for one in [Some(status.shim), status.process].into_iter().flatten() {
+            signal(one, libc::SIGKILL);
+            if timeout(KILL_MAX, process::ended(one)).await.is_err() {
+                tracing::warn!(pid = one.pid, "a killed process does not end");
+            }
+        }
+    }
+
+    /// Removes a sandbox.
+    ///
+    /// # Errors
+    /// [`LocalError::Running`] without `force`.
+    pub async fn remove(&self, id: SandboxId, force: bool) -> Result<(), LocalError> {
+        let record = self.sandboxes.means().store.sandbox(id)?;
+        let owned = record.owner.is_some_and(process::is_alive) && !force;
+        let status = Status::read(&self.paths(id))?.filter(Status::is_supervised);
+        if owned || (status.is_some() && !force) {
+            return Err(LocalError::Running { sandbox: record.name.clone() });
+        }
+        self.end_processes(id).await;
+        self.sandboxes.detach(id).await
+    }
+
+    /// Takes over what an earlier daemon left, and puts right what a crash or a reboot did.
+    ///
+    /// # Errors
+    /// The state folder cannot be read.
+    pub async fn adopt(&self) -> Result<(), LocalError> {
+        for lost in self.sandboxes.heal().await? {
+            tracing::info!(sandbox = %lost.name, "its namespace went with a reboot: removed");
+            self.gone(lost.id).await;
+        }
+        let objects = self.sandboxes.means().store.current();
+        for record in objects.sandboxes.values() {
+            self.watch(Arc::clone(record));
+        }
+        Ok(())
+    }
+
+    /// How the program of a sandbox fares.
+    pub fn status(&self, id: SandboxId) -> Option<Status> {
+        Status::read(&self.paths(id)).ok().flatten()
+    }
+
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
+    }
+}
+
+fn signal(process: Owner, number: i32) {
+    if let Err(err) = process::signal(process, number) {
+        tracing::warn!(pid = process.pid, %err, "a signal could not be sent");
+    }
+}

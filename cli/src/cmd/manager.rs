@@ -1,4 +1,6 @@
-//! `swarmnet manager …` but for those verbs that start a daemon (`start.rs`).
+//! `swarmnet manager …`
+
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -6,6 +8,7 @@ use swarmnet_proto::v1;
 use swarmnet_types::Role;
 
 use super::node::statuses;
+use super::start;
 use crate::client::{Daemon, request_id};
 use crate::error::CliError;
 use crate::format::{Columns, ListFormat, print_line, print_list};
@@ -13,6 +16,12 @@ use crate::shape::node::Status;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManagerCommand {
+    /// Make a cluster with this node as its first manager
+    Init(Box<start::InitArgs>),
+    /// Join a cluster as a manager; the token alone is enough
+    Join(Box<start::JoinArgs>),
+    /// Leave the cluster
+    Leave(super::agent::LeaveArgs),
     /// List the managers
     #[command(visible_alias = "list")]
     Ls(ListFormat),
@@ -40,10 +49,14 @@ const COLUMNS: Columns = Columns(&[
     ("ADDRESS", "{{.Address}}"),
 ]);
 
-pub(crate) async fn run(command: ManagerCommand, mut daemon: Daemon) -> Result<(), CliError> {
+pub(crate) async fn run(command: ManagerCommand, socket: Option<&Path>) -> Result<(), CliError> {
     match command {
-        ManagerCommand::Ls(format) => ls(&format, daemon).await,
+        ManagerCommand::Init(args) => start::init(*args, socket).await,
+        ManagerCommand::Join(args) => start::join(*args, Role::Manager, socket).await,
+        ManagerCommand::Leave(args) => super::agent::leave(&args, socket).await,
+        ManagerCommand::Ls(format) => ls(&format, Daemon::connect(socket).await?).await,
         ManagerCommand::Token(args) => {
+            let mut daemon = Daemon::connect(socket).await?;
             let token = token(&mut daemon, args.role, args.rotate).await?;
             if args.quiet {
                 print_line(&token);

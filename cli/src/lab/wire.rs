@@ -55,7 +55,7 @@ pub(super) fn make(holder: Process, underlay: &Underlay) -> Result<(), CliError>
         route.add_addr(&bridge, addr)?;
     }
     route.set_link(&bridge, &LinkChange::Up)?;
-    for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+    for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
         sysctl::set(&ns, key, "1")?;
     }
     Ok(())

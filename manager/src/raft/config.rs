@@ -72,7 +72,7 @@ impl RaftConfig {
             replication_lag_threshold: self.snapshot_every.saturating_mul(2),
             ..openraft::Config::default()
         };
-        config.validate().map_err(|source| RaftError::Config { source })
+        config.validate().map_err(|source| RaftError::Config { source: Box::new(source) })
     }
 }
 

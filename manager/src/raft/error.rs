@@ -39,7 +39,7 @@ pub enum RaftError {
     #[error("raft settings: {source}")]
     Config {
         #[source]
-        source: openraft::ConfigError,
+        source: Box<openraft::ConfigError>,
     },
     /// [`bootstrap`](super::RaftNode::bootstrap) of a node that is in a cluster already. Nothing was changed.
     #[error("this manager is part of a cluster already")]

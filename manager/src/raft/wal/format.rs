@@ -112,7 +112,9 @@ pub(super) fn encode_record(out: &mut Vec<u8>, place: Place, tag: Tag, payload: 
     let crc = header_crc(place.segment, place.offset, &out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
     out.push(HEADER_MARK);
-    payload.iter().for_each(|part| out.extend_from_slice(part));
+    for part in payload {
+        out.extend_from_slice(part);
+    }
     out.resize(start + record_len(len) - 1, 0);
     out.push(RECORD_MARK);
 }

@@ -324,7 +324,7 @@ fn found_segment(dir: &Path, spare: &Spare, number: u64, marks: &Marks) -> io::R
 
 /// Zeroes what an unfinished write left, so that none of it can be taken for a record later.
 fn clear(file: &File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut at = from;
     while at < to {
         let chunk = (to - at).min(ZEROS.len() as u64);

@@ -1,0 +1,101 @@
+//! `swarmnet agent …`
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use swarmnet_proto::v1;
+use swarmnet_types::Role;
+
+use super::{hex, start};
+use crate::client::Daemon;
+use crate::error::{CliError, check_template};
+use crate::format::{print_inspect, print_line};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Join a cluster; the token alone is enough
+    Join(Box<start::JoinArgs>),
+    /// Leave the cluster
+    Leave(LeaveArgs),
+    /// Show how this node's agent fares
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LeaveArgs {
+    /// Also on a manager
+    #[arg(short, long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// `json`, or a template such as '{{.AppliedRevision}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub(crate) async fn run(command: AgentCommand, socket: Option<&Path>) -> Result<(), CliError> {
+    match command {
+        AgentCommand::Join(args) => start::join(*args, Role::Worker, socket).await,
+        AgentCommand::Leave(args) => leave(&args, socket).await,
+        AgentCommand::Status(args) => status(&args, socket).await,
+    }
+}
+
+/// Leaves the cluster of whatever role.
+pub(crate) async fn leave(args: &LeaveArgs, socket: Option<&Path>) -> Result<(), CliError> {
+    let mut daemon = Daemon::connect(socket).await?;
+    daemon.membership.leave(v1::LeaveRequest { force: args.force }).await?;
+    print_line("Node left the swarm.");
+    Ok(())
+}
+
+async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError> {
+    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    let mut daemon = Daemon::connect(socket).await?;
+    let s = daemon.node.status(v1::StatusRequest {}).await?.into_inner();
+    let role = match s.role() {
+        v1::Role::Manager => "manager",
+        v1::Role::Worker => "worker",
+        v1::Role::Unspecified => "none",
+    };
+    let peers: Vec<_> = s
+        .peers
+        .iter()
+        .map(|p| json!({"ID": hex(&p.node), "Name": p.name, "State": p.state}))
+        .collect();
+    let value = json!({
+        "Name": s.name,
+        "Version": s.version,
+        "Node": hex(&s.node),
+        "Cluster": hex(&s.cluster),
+        "Role": role,
+        "Manager": s.manager,
+        "ViewRevision": s.view_revision,
+        "AppliedRevision": s.applied_revision,
+        "Repaired": s.repaired,
+        "Sandboxes": s.sandboxes,
+        "Pid": s.pid,
+        "Problems": s.problems,
+        "Peers": peers,
+    });
+    if args.format.is_some() {
+        return print_inspect(&[value], args.format.as_deref());
+    }
+    let line = |name: &str, text: &str| print_line(&format!("{name:<18}{text}"));
+    line("Name:", &s.name);
+    line("Role:", role);
+    line("Node:", &hex(&s.node));
+    line("Manager:", if s.manager.is_empty() { "none" } else { &s.manager });
+    line("View / applied:", &format!("{} / {}", s.view_revision, s.applied_revision));
+    line("Repaired:", &s.repaired.to_string());
+    for peer in &s.peers {
+        line("Peer:", &format!("{} {}", peer.name, peer.state));
+    }
+    for problem in &s.problems {
+        line("Problem:", problem);
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The verbs that give a node its place in a cluster. They start the daemon when none runs, through systemd when its unit is
+//! installed, else detached with its log in the state folder; and they return when the node is ready, or say why it is not.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+use swarmnet_proto::v1;
+use swarmnet_types::{Availability, Role};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+
+use super::hex;
+use super::manager::join_hint;
+use crate::client::{DEFAULT_SOCKET, Daemon};
+use crate::daemon::{self, FolderArgs};
+use crate::error::CliError;
+use crate::format::print_line;
+
+const START_MAX: Duration = Duration::from_secs(15);
+const START_POLL: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArgs {
+    #[command(flatten)]
+    folders: FolderArgs,
+    /// Go to the background and return when the daemon answers
+    #[arg(long)]
+    detach: bool,
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    #[command(flatten)]
+    folders: FolderArgs,
+    /// IP|INTERFACE[:PORT] where others reach this node
+    #[arg(long, default_value = "")]
+    advertise_addr: String,
+    /// IP|INTERFACE[:PORT] to listen on
+    #[arg(long, default_value = "")]
+    listen_addr: String,
+    /// IP|INTERFACE for overlay traffic
+    #[arg(long, default_value = "")]
+    data_path_addr: String,
+    /// active, pause or drain
+    #[arg(long, default_value_t = Availability::Active)]
+    availability: Availability,
+    /// Name of this node; the host name by default
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Keep the daemon attached to this terminal
+    #[arg(long)]
+    foreground: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// UDP port of overlay traffic
+    #[arg(long, default_value_t = 0)]
+    data_path_port: u32,
+    /// Pool that new networks are cut from; repeatable
+    #[arg(long = "default-addr-pool", value_name = "CIDR")]
+    default_addr_pools: Vec<String>,
+    /// Prefix length of networks cut from pools
+    #[arg(long, default_value_t = 24)]
+    default_addr_pool_mask_length: u32,
+    /// Life of node certificates, such as 90d or 2160h
+    #[arg(long, default_value = "90d")]
+    cert_expiry: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// The token that `manager init` or `manager token` printed
+    token: String,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// A further manager to try
+    #[arg(long = "manager", value_name = "IP[:PORT]")]
+    managers: Vec<String>,
+}
+
+/// A daemon, and whether this command started it.
+struct Running {
+    daemon: Daemon,
+    started: Option<Child>,
+}
+
+/// Runs the daemon itself; or starts one in the background.
+pub(crate) fn daemon(args: &DaemonArgs) -> Result<(), CliError> {
+    if !args.detach {
+        return daemon::run(&args.folders, args.detached);
+    }
+    super::runtime()?.block_on(async {
+        let socket = socket(None, &args.folders);
+        start(&socket, &args.folders).await.map(drop)
+    })
+}
+
+fn socket(given: Option<&Path>, folders: &FolderArgs) -> PathBuf {
+    match (&folders.run_dir, given) {
+        (Some(run), _) => run.join("swarmnet.sock"),
+        (None, Some(socket)) => socket.to_owned(),
+        (None, None) => DEFAULT_SOCKET.into(),
+    }
+}
+
+/// The daemon that runs, or one that is started now.
+async fn ensure(given: Option<&Path>, folders: &FolderArgs) -> Result<Running, CliError> {
+    let socket = socket(given, folders);
+    let mut started = None;
+    if UnixStream::connect(&socket).await.is_err() {
+        started = start(&socket, folders).await?;
+    }
+    let daemon = Daemon::connect(Some(&socket)).await?;
+    Ok(Running { daemon, started })
+}
+
+/// Does systemd manage this node?
+fn has_unit() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+        && Command::new("systemctl")
+            .args(["cat", "swarmnet.service"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+}
+
+/// Starts a daemon and waits until it answers; the child when it is ours.
+async fn start(socket: &Path, folders: &FolderArgs) -> Result<Option<Child>, CliError> {
+    if !folders.are_moved() && has_unit() {
+        let status = Command::new("systemctl").args(["start", "swarmnet.service"]).status();
+        if !status.is_ok_and(|s| s.success()) {
+            return Err(CliError::failure(
+                "systemd did not start swarmnet.service: see `journalctl -u swarmnet`",
+            ));
+        }
+        wait_for(socket, None).await?;
+        return Ok(None);
+    }
+    let state = folders.state_dir.clone().unwrap_or_else(|| "/var/lib/swarmnet".into());
+    let log = state.join("daemon.log");
+    let fail = |err| CliError::failure(format!("cannot write {}: {err}", log.display()));
+    fs::create_dir_all(&state).map_err(fail)?;
+    let out = File::options().create(true).append(true).open(&log).map_err(fail)?;
+    let mut child = Command::new(std::env::current_exe().map_err(CliError::failure)?)
+        .args(["daemon", "--detached"])
+        .args(folders.words())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(out)
+        .current_dir("/")
+        .spawn()
+        .map_err(|err| CliError::failure(format!("cannot start the daemon: {err}")))?;
+    wait_for(socket, Some((&mut child, &log))).await?;
+    Ok(Some(child))
+}
+
+async fn wait_for(socket: &Path, mut child: Option<(&mut Child, &Path)>) -> Result<(), CliError> {
+    let deadline = Instant::now() + START_MAX;
+    while UnixStream::connect(socket).await.is_err() {
+        if let Some((child, log)) = &mut child
+            && let Ok(Some(_)) = child.try_wait()
+        {
+            return Err(CliError::failure(last_line(log)));
+        }
+        if Instant::now() > deadline {
+            return Err(CliError::failure(format!(
+                "the daemon does not answer on {}",
+                socket.display()
+            )));
+        }
+        sleep(START_POLL).await;
+    }
+    Ok(())
+}
+
+/// The daemon's own last words.
+fn last_line(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let line = text.lines().next_back().unwrap_or("the daemon ended at once");
+    line.strip_prefix("swarmnet: ").unwrap_or(line).to_owned()
+}
+
+impl Running {
+    /// Ends a daemon that was started for nothing.
+    fn give_up(self, err: impl Into<CliError>) -> CliError {
+        if let Some(mut child) = self.started {
+            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            // Gone already is as good.
+            drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM));
+            drop(child.wait());
+        }
+        err.into()
+    }
+
+    /// With `--foreground`: until the daemon ends.
+    fn stay(self, foreground: bool) -> Result<(), CliError> {
+        match self.started {
+            Some(mut child) if foreground => child.wait().map(drop).map_err(CliError::failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn availability(availability: Availability) -> i32 {
+    v1::Availability::from(availability).into()
+}
+
+/// `90d`, `2160h`, `30m`, `10s`.
+fn seconds(text: &str) -> Result<u64, CliError> {
+    let bad = || CliError::usage(format!("invalid duration {text}: want such as 90d or 2160h"));
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let number: u64 = text[..split].parse().map_err(|_| bad())?;
+    let unit = match &text[split..] {
+        "s" => 1,
+        "m" | "m0s" => 60,
+        "h" | "h0m0s" => 3_600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(unit).filter(|s| *s > 0).ok_or_else(bad)
+}
+
+pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), CliError> {
+    let cert_expiry_s = seconds(&args.cert_expiry)?;
+    let place = args.place;
+    let mut running = ensure(given, &place.folders).await?;
+    let request = v1::InitRequest {
+        advertise_addr: place.advertise_addr,
+        listen_addr: place.listen_addr,
+        data_path_addr: place.data_path_addr,
+        data_path_port: args.data_path_port,
+        default_pools: args.default_addr_pools,
+        default_pool_mask_len: args.default_addr_pool_mask_length,
+        availability: availability(place.availability),
+        cert_expiry_s,
+        name: place.name,
+    };
+    let made = match running.daemon.membership.init(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Err(running.give_up(status)),
+    };
+    print_line(&format!(
+        "Swarm initialized: current node ({}) is now a manager.\n",
+        hex(&made.node)
+    ));
+    print_line(&join_hint(Role::Worker, &made.worker_token));
+    print_line(&join_hint(Role::Manager, &made.manager_token));
+    running.stay(place.foreground)
+}
+
+pub(crate) async fn join(args: JoinArgs, role: Role, given: Option<&Path>) -> Result<(), CliError> {
+    let place = args.place;
+    // Said before anything is started.
+    if let Err(err) = args.token.parse::<swarmnet_pki::JoinToken>() {
+        return Err(CliError::failure(err));
+    }
+    let mut running = ensure(given, &place.folders).await?;
+    let request = v1::JoinClusterRequest {
+        token: args.token,
+        role: v1::Role::from(role).into(),
+        managers: args.managers,
+        advertise_addr: place.advertise_addr,
+        listen_addr: place.listen_addr,
+        data_path_addr: place.data_path_addr,
+        availability: availability(place.availability),
+        name: place.name,
+    };
+    if let Err(status) = running.daemon.membership.join_cluster(request).await {
+        return Err(running.give_up(status));
+    }
+    print_line(&format!("This node joined a swarm as a {role}."));
+    running.stay(place.foreground)
+}

@@ -1,0 +1,201 @@
+//! `swarmnet daemon`: the one long-running process of a node, in a cluster or not: an agent always, a manager where the node has that
+//! role. Wires the crates together and owns the process: lock, log, signals.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarmnet_agent::api::{self, ControlProxy, NodeGrpc};
+use swarmnet_agent::local::cluster::Cluster;
+use swarmnet_agent::local::host::{Host, KernelHost};
+use swarmnet_agent::local::outbox::Outbox;
+use swarmnet_agent::local::sandboxes::{Means, Sandboxes};
+use swarmnet_agent::local::{KernelStatus, LocalStore, Session};
+use swarmnet_agent::paths::Paths;
+use swarmnet_agent::workload::Workloads;
+use swarmnet_agent::{Agent, AgentConfig};
+use swarmnet_pki::NodeIdentity;
+use swarmnet_proto::v1::membership_server::MembershipServer;
+use swarmnet_runtime::Supervisor;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::service::Routes;
+
+use crate::error::CliError;
+
+mod config;
+mod membership;
+mod place;
+
+pub(crate) use config::FolderArgs;
+use config::Settings;
+use membership::{MembershipGrpc, Node};
+
+/// How long workers may take to end.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is asked to stop.
+pub(crate) fn run(folders: &FolderArgs, detached: bool) -> Result<(), CliError> {
+    let settings = Settings::read(folders)?;
+    if detached {
+        // Lets go of the starter's terminal.
+        nix::unistd::setsid().map_err(CliError::failure)?;
+    }
+    let paths = Paths::new(&settings.state_dir, &settings.run_dir);
+    for dir in [&paths.state, &paths.run] {
+        fs::create_dir_all(dir)
+            .map_err(|err| CliError::failure(format!("cannot make {}: {err}", dir.display())))?;
+    }
+    let _lock = lock(&paths.pid())?;
+    start_log(&settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.worker_threads)
+        .enable_all()
+        .build()
+        .map_err(CliError::failure)?;
+    let result = runtime.block_on(serve(&settings, &paths));
+    // Left to the next daemon otherwise: a file without its process says nothing.
+    drop(fs::remove_file(paths.pid()));
+    drop(fs::remove_file(paths.socket()));
+    result
+}
+
+/// Takes the node for this process. The lock goes with the process, however it ends.
+fn lock(path: &Path) -> Result<File, CliError> {
+    let fail = |err| CliError::failure(format!("cannot use {}: {err}", path.display()));
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            drop(file.read_to_string(&mut pid));
+            return Err(CliError::failure(format!(
+                "another daemon (pid {}) works on {}",
+                pid.trim(),
+                path.parent().unwrap_or(path).display()
+            )));
+        }
+        Err(TryLockError::Error(err)) => return Err(fail(err)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(fail)?;
+    writeln!(file, "{}", std::process::id()).map_err(fail)?;
+    Ok(file)
+}
+
+fn start_log(settings: &Settings) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if settings.log_format == "json" {
+        log.json().try_init()
+    } else {
+        log.with_ansi(false).try_init()
+    };
+    // Only a second start in one process could fail.
+    drop(started);
+}
+
+async fn serve(settings: &Settings, paths: &Paths) -> Result<(), CliError> {
+    let supervisor = Supervisor::new("daemon");
+    // Bound first: a second daemon must not get further than its lock, and callers may queue.
+    let listener = api::bind(&paths.socket()).map_err(|err| {
+        CliError::failure(format!("cannot listen on {}: {err}", paths.socket().display()))
+    })?;
+    let node = match start(settings, paths, &supervisor).await {
+        Ok(started) => started,
+        Err(err) => {
+            supervisor.shutdown(STOP_MAX).await;
+            return Err(err);
+        }
+    };
+    let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(node.node)));
+    api::serve(listener, (node.grpc, node.control), routes, &supervisor);
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failure)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failure)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    let ended = tokio::select! { // cancel-safe: signals and the supervisor lose nothing
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = supervisor.wait() => ended,
+    };
+    let report = supervisor.shutdown(STOP_MAX).await;
+    if !report.is_clean() {
+        tracing::warn!(?report, "not all workers ended in time");
+    }
+    match ended {
+        None => Ok(()),
+        Some(end) => Err(CliError::failure(format!("a worker ended that must not: {end:?}"))),
+    }
+}
+
+struct Started {
+    node: Arc<Node>,
+    grpc: NodeGrpc,
+    control: ControlProxy,
+}
+
+async fn start(
+    settings: &Settings,
+    paths: &Paths,
+    supervisor: &Supervisor,
+) -> Result<Started, CliError> {
+    let store = Arc::new(LocalStore::open(paths).map_err(CliError::failure)?);
+    let identity = NodeIdentity::load(&paths.certs()).map_err(CliError::failure)?;
+    let host: Arc<dyn Host> = Arc::new(KernelHost);
+    let config = AgentConfig {
+        paths: paths.clone(),
+        name: settings.name.clone(),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        forward_accept: settings.forward_accept,
+        in_cluster: identity.is_some(),
+    };
+    let agent = Agent::start(config, Arc::clone(&store), supervisor).map_err(CliError::failure)?;
+    let cluster = Cluster::new(Arc::new(agent.pool().clone()));
+    let outbox = Arc::new(Outbox::open(paths).map_err(CliError::failure)?);
+    let sandboxes = Arc::new(Sandboxes::new(Means {
+        paths: paths.clone(),
+        store: Arc::clone(&store),
+        host: Arc::clone(&host),
+        kernel: Arc::new(agent.clone()) as Arc<dyn KernelStatus>,
+        cluster: cluster.clone(),
+        session: Arc::new(agent.clone()) as Arc<dyn Session>,
+        outbox: Arc::clone(&outbox),
+    }));
+    let exe = std::env::current_exe().map_err(CliError::failure)?;
+    let workloads = Workloads::new(sandboxes, exe, supervisor);
+    let control = ControlProxy::new(store, host, cluster.clone());
+    control.ensure_predefined().await.map_err(CliError::failure)?;
+    deliver(outbox, cluster, supervisor);
+    let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));
+    if let Some(identity) = identity {
+        node.resume(identity).await?;
+    }
+    adopt(workloads.clone(), supervisor);
+    let grpc = NodeGrpc::new(
+        workloads,
+        Arc::new(agent.pool().clone()),
+        Arc::new(agent) as Arc<dyn Session>,
+    );
+    Ok(Started { node, grpc, control })
+}
+
+/// The worker that tells managers what they must still be told.
+fn deliver(outbox: Arc<Outbox>, cluster: Cluster, supervisor: &Supervisor) {
+    let own = supervisor.clone();
+    supervisor.spawn_critical("outbox", async move { outbox.deliver(&cluster, &own).await });
+}
+
+fn adopt(workloads: Workloads, supervisor: &Supervisor) {
+    supervisor.spawn_transient("adopt", async move {
+        if let Err(err) = workloads.adopt().await {
+            tracing::error!(%err, "what an earlier daemon left could not be taken over");
+        }
+    });
+}
