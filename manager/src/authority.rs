@@ -13,7 +13,7 @@ const SERVICES: [&str; 5] = [
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 31] = [
+const ROWS: [(&str, Who); 32] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
     ("/swarmnet.v1.Control/CreateNetwork", Who::Manager),
     ("/swarmnet.v1.Control/RemoveNetwork", Who::Manager),
@@ -45,6 +45,7 @@ const ROWS: [(&str, Who); 31] = [
     ("/swarmnet.v1.Raft/AppendEntries", Who::Manager),
     ("/swarmnet.v1.Raft/Vote", Who::Manager),
     ("/swarmnet.v1.Raft/InstallSnapshot", Who::Manager),
+    ("/swarmnet.v1.Raft/ReadIndex", Who::Manager),
 ];
 
 /// The table, checked to have exactly the rows that there are methods.

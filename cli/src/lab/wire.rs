@@ -67,7 +67,10 @@ pub(super) fn plug(lab: &Lab, node: &Node, holder: Process) -> Result<(), CliErr
     let (mut wire, mut inside) = (Route::open(&wire_ns)?, Route::open(&node_ns)?);
     let (port, eth0) = (link(node.port()), link(ETH0));
     // A crashed node's port goes with its namespace, which the kernel may still be taking down.
-    wire.del_link(&port)?;
+    match wire.del_link(&port) {
+        Err(err) if !err.is_gone() => return Err(err.into()),
+        _ => {}
+    }
     let mtu_bytes = Some(lab.underlay.mtu_bytes);
     let outer = NewLink { name: &port, mac: None, mtu_bytes, alias: "", no_link_local: true };
     let inner =
