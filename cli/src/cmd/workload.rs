@@ -45,7 +45,7 @@ pub(crate) struct SandboxArgs {
     #[arg(short = 'p', long = "publish", value_name = "PORTS")]
     ports: Vec<String>,
     /// Host name inside
-    #[arg(short = 'h', long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// Ask this DNS server, from inside the sandbox
     #[arg(long)]

@@ -312,8 +312,8 @@ impl Keeper {
 
     /// Asks for a snapshot when the log in memory is too large. After a snapshot the kept entries may still be more than the limit:
     /// only one snapshot is asked for until there is one.
-    async fn bound_log(&self, asked_after: &mut Option<Option<u64>>) {
-        let newest = self.raft.metrics().borrow().snapshot.index();
+    async fn bound_log(&self, asked_after: &mut Option<u64>) {
+        let newest = self.raft.metrics().borrow().snapshot.index().unwrap_or(0);
         if self.log.bytes() > self.snapshot_bytes && *asked_after != Some(newest) {
             *asked_after = Some(newest);
             if let Err(err) = self.raft.trigger().snapshot().await {

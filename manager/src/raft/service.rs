@@ -79,7 +79,6 @@ impl raft_server::Raft for RaftGrpc {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
 fn read<T: DeserializeOwned>(request: Request<RaftMessage>) -> Result<T, Status> {
     transport::decode(&request.into_inner()).map_err(|err| match err {
         CallError::Version { .. } => Status::failed_precondition(err.to_string()),
@@ -87,7 +86,6 @@ fn read<T: DeserializeOwned>(request: Request<RaftMessage>) -> Result<T, Status>
     })
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's handlers return Status")]
 fn answered<T: Serialize>(answer: &T) -> Result<Response<RaftMessage>, Status> {
     let message = transport::encode(answer);
     Ok(Response::new(message.map_err(|err| Status::internal(err.to_string()))?))

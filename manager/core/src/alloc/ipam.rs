@@ -137,17 +137,19 @@ mod tests {
         fn serial(frees in prop::collection::vec(0..5usize, 1..60)) {
             let spec = spec("10.0.0.0/28", None);
             let mut taken = reserved_set(&spec);
-            let (mut cursor, mut held, mut since) = (None, Vec::new(), Vec::new());
+            let (mut cursor, mut held, mut history) = (None, Vec::new(), Vec::new());
             for free in frees {
                 if let Some(addr) = next(&spec, &taken, cursor, |_| true) {
                     prop_assert!(taken.insert(number(addr)));
                     prop_assert!(reserved(&spec, addr).is_none());
                     cursor = Some(addr);
-                    if let Some(i) = since.iter().position(|a| *a == addr) {
-                        let others: BTreeSet<_> = since[i + 1..].iter().chain(&held).collect();
-                        prop_assert_eq!(others.len(), 12, "all 13 but this one were given or held");
+                    let before = history.iter().rposition(|(given, _)| *given == addr);
+                    history.push((addr, held.clone()));
+                    if let Some(i) = before {
+                        let busy = history[i + 1..].iter().flat_map(|(a, held)| held.iter().chain([a]));
+                        let busy: BTreeSet<_> = busy.collect();
+                        prop_assert_eq!(busy.len(), 13, "all were given or held in between");
                     }
-                    since.push(addr);
                     held.push(addr);
                 }
                 if free < held.len() {

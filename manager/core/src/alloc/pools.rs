@@ -28,12 +28,17 @@ pub(crate) fn default_ipv6(cluster: ClusterId) -> Subnet {
     Subnet::new(IpNet::V6(net)).expect("nothing is set behind 48 bits")
 }
 
+/// The routes that say where something is; a default route overlaps everything and says nothing.
+pub(crate) fn routes(avoid: &[Subnet]) -> impl Iterator<Item = &Subnet> + Clone {
+    avoid.iter().filter(|r| r.prefix_len() > 0)
+}
+
 /// The ingress network's IPv4 subnet when nobody chose one: `10.255.0.0/16`, or the next below that overlaps no route.
 pub(crate) fn default_ingress_ipv4(avoid: &[Subnet]) -> Option<Subnet> {
     INGRESS_IPV4
         .rev()
         .map(|n| format!("10.{n}.0.0/16").parse().expect("a subnet literal"))
-        .find(|s: &Subnet| avoid.iter().all(|a| !a.overlaps(s)))
+        .find(|s: &Subnet| routes(avoid).all(|a| !a.overlaps(s)))
 }
 
 /// All of these as numbers of one family.
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_ingress_steps_aside_for_the_hosts_routes() {
-        assert_eq!(default_ingress_ipv4(&[]), Some(s("10.255.0.0/16")));
+        assert_eq!(default_ingress_ipv4(&[s("0.0.0.0/0")]), Some(s("10.255.0.0/16")));
         assert_eq!(default_ingress_ipv4(&[s("10.254.0.0/15")]), Some(s("10.253.0.0/16")));
         assert_eq!(default_ingress_ipv4(&[s("10.0.0.0/8")]), None);
     }

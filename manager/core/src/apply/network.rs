@@ -62,8 +62,7 @@ impl Txn<'_> {
                 return Err(Rejection::SubnetOverlap { subnet, other, network });
             }
         }
-        let routes = create.avoid.iter();
-        match routes.filter(|r| r.prefix_len() > 0).find(|r| r.overlaps(&subnet)) {
+        match pools::routes(&create.avoid).find(|r| r.overlaps(&subnet)) {
             Some(route) => Err(Rejection::RouteOverlap { subnet, route: *route }),
             None => Ok(()),
         }
@@ -74,8 +73,7 @@ impl Txn<'_> {
         let cluster = self.initialised()?;
         let mask_len = if ipv6 { pools::IPV6_MASK_LEN } else { cluster.pool_mask_len };
         let own = self.networks().flat_map(|n| n.subnets.iter().map(|s| &s.subnet));
-        // A default route overlaps everything and means nothing here.
-        let busy = pools::busy(own.chain(avoid.iter().filter(|r| r.prefix_len() > 0)), ipv6);
+        let busy = pools::busy(own.chain(pools::routes(avoid)), ipv6);
         let given = &self.tables.given.blocks;
         let found = cluster.pools.iter().filter(|p| p.is_ipv6() == ipv6).find_map(|pool| {
             let block = pools::cut(*pool, mask_len, given.get(pool).copied(), &busy)?;

@@ -11,10 +11,11 @@ mod view;
 
 use std::collections::BTreeSet;
 
+use swarmnet_types::publish::parse as parse_publications;
 use swarmnet_types::{
     AttachmentSpec, Availability, ClusterId, DualStack, Endpoint, EndpointId, Name, Network,
     NetworkId, NetworkSpec, NodeDescription, NodeId, Publication, Revision, Role, SandboxId,
-    Service, Subnet, SubnetSpec, publish,
+    Service, Subnet, SubnetSpec,
 };
 use swarmnet_types::{Driver, Scope, StringMap};
 
@@ -214,7 +215,7 @@ impl World {
 }
 
 pub(super) fn publishing(service: Option<&str>, text: &str) -> Command {
-    let specs = publish::parse(text).expect("a publication");
+    let specs = parse_publications(text).expect("a publication");
     Command::Publish(Publish { service: service.map(str::to_owned), specs })
 }
 

@@ -74,9 +74,17 @@ impl Housekeeper {
     /// The spare, of `bytes` at least; waits until it is made.
     pub(super) fn take(&mut self, bytes: u64) -> io::Result<Spare> {
         self.prepare(bytes);
-        let spare = self.spares.recv().map_err(io::Error::other)??;
+        let spare = self.spares.recv().map_err(io::Error::other)?;
         self.preparing = false;
-        if spare.bytes >= bytes { Ok(spare) } else { create_spare(&self.dir, bytes) }
+        match spare {
+            Ok(spare) if spare.bytes >= bytes => Ok(spare),
+            Ok(_) => create_spare(&self.dir, bytes),
+            // It may have been tried long ago, on a disk that was full then. A spare holds nothing, so trying again is safe.
+            Err(err) => {
+                tracing::warn!(dir = %self.dir.display(), %err, "no segment made ahead, trying again");
+                create_spare(&self.dir, bytes)
+            }
+        }
     }
 
     /// Removes segments that hold nothing any more.

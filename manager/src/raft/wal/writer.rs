@@ -92,17 +92,14 @@ impl Writer {
             move |source| WalError::Io { action, path, source }
         };
         let housekeeper = Housekeeper::start(dir).map_err(io("serve", dir))?;
-        let (number, tail) = match (segments.back(), tail) {
-            (Some(segment), Some(tail)) => (segment.number, tail),
-            _ => {
-                let bytes = segment_bytes.min(FIRST_SEGMENT_BYTES);
-                let spare = create_spare(dir, bytes).map_err(io("create a segment in", dir))?;
-                let (file, end) = found_segment(dir, &spare, 1, &marks)
-                    .map_err(io("create", &segment_path(dir, 1)))?;
-                let segments = VecDeque::from([Segment { number: 1, last_index: None }]);
-                let writer = Self::at(dir, segment_bytes, marks, segments, (file, housekeeper));
-                return Ok(Self { position: end, durable: end, file_len: bytes, ..writer });
-            }
+        let (Some(number), Some(tail)) = (segments.back().map(|last| last.number), tail) else {
+            let bytes = segment_bytes.min(FIRST_SEGMENT_BYTES);
+            let spare = create_spare(dir, bytes).map_err(io("create a segment in", dir))?;
+            let (file, end) = found_segment(dir, &spare, 1, &marks)
+                .map_err(io("create", &segment_path(dir, 1)))?;
+            let segments = VecDeque::from([Segment { number: 1, last_index: None }]);
+            let writer = Self::at(dir, segment_bytes, marks, segments, (file, housekeeper));
+            return Ok(Self { position: end, durable: end, file_len: bytes, ..writer });
         };
         let path = segment_path(dir, number);
         let file = File::options().read(true).write(true).open(&path).map_err(io("open", &path))?;
@@ -332,4 +329,42 @@ fn clear(file: &File, from: u64, to: u64) -> io::Result<()> {
         at += chunk;
     }
     file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{channel, sync_channel};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_nothing_is_written_any_more() {
+        let dir = TempDir::new().unwrap();
+        let opened = Writer::open(dir.path(), 1 << 12, Marks::default(), VecDeque::new(), None);
+        let mut writer = opened.unwrap();
+        let path = segment_path(dir.path(), 1);
+        let before = fs::read(&path).unwrap();
+        // A handle that cannot be written to stands for a disk that fails.
+        writer.file = File::open(&path).unwrap();
+        let (queue, requests) = sync_channel(8);
+        let (answer, answers) = channel();
+        // More than a segment: a rotation must not hide the failure either.
+        for index in 1..=6 {
+            let answer = answer.clone();
+            let done: Done = Box::new(move |result| answer.send(result).unwrap());
+            queue.send(Request { op: Op::Append(vec![(index, vec![1; 1000])]), done }).unwrap();
+        }
+        drop((queue, answer));
+        writer.run(&requests);
+        let answers: Vec<_> = answers.iter().collect();
+        assert_eq!(answers.len(), 6);
+        for answer in answers {
+            let err = answer.unwrap_err().to_string();
+            assert!(err.starts_with("the log stopped after an error: "), "{err}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert!(!segment_path(dir.path(), 2).exists());
+    }
 }

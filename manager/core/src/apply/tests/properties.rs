@@ -139,7 +139,8 @@ fn service_command(step: &Step) -> Command {
             let mut spec = swarmnet_types::ServiceSpec::named(service_name(*s));
             spec.networks = networks.iter().map(|n| network_name(*n)).collect();
             if *host {
-                spec.publish = publish::parse("published=5001,target=80,mode=host").expect("valid");
+                spec.publish =
+                    parse_publications("published=5001,target=80,mode=host").expect("valid");
             }
             Command::CreateService(spec)
         }

@@ -41,9 +41,9 @@ fn without_a_service_the_port_names_one() {
 fn chosen_ports_are_different() {
     let mut world = world();
     world.ok(Command::CreateService(swarmnet_types::ServiceSpec::named(name("web"))));
-    let mut specs = publish::parse("5005:80").expect("valid");
+    let mut specs = parse_publications("5005:80").expect("valid");
     for text in ["5006:80", "80", "80"] {
-        specs.extend(publish::parse(text).expect("valid"));
+        specs.extend(parse_publications(text).expect("valid"));
     }
     let command = Command::Publish(Publish { service: Some("web".into()), specs });
     let Outcome::Published { publications, .. } = world.ok(command) else { panic!() };
