@@ -19,14 +19,13 @@ impl Ids {
     }
 
     pub(crate) fn draw(&mut self) -> [u8; 16] {
-        let n = self.drawn;
+        let drawn = self.drawn;
         self.drawn += 1;
-        let [a, b, c, d] = self.seed;
-        let (high, low) = if n == 0 {
-            (a, b)
-        } else {
-            (a ^ split_mix(c.wrapping_add(n)), b ^ split_mix(d.wrapping_add(n)))
-        };
+        let [mut high, mut low, more_high, more_low] = self.seed;
+        if drawn > 0 {
+            high ^= split_mix(more_high.wrapping_add(drawn));
+            low ^= split_mix(more_low.wrapping_add(drawn));
+        }
         let mut id = [0; 16];
         id[..8].copy_from_slice(&high.to_be_bytes());
         id[8..].copy_from_slice(&low.to_be_bytes());

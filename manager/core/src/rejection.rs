@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use swarmnet_ipam::ReservedAs;
 use swarmnet_types::check::SpecFaults;
 use swarmnet_types::{
     Availability, Name, NetworkId, PublishMode, SandboxId, ServiceId, Subnet, Vni,
@@ -265,25 +266,6 @@ pub enum Rejection {
     BackendAddress { addr: IpAddr, why: BackendFault },
 }
 
-/// Why nobody may have an address of a subnet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ReservedAs {
-    Gateway,
-    /// The network or broadcast address.
-    Edge,
-    Auxiliary,
-}
-
-impl fmt::Display for ReservedAs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gateway => "the gateway",
-            Self::Edge => "the network or broadcast address",
-            Self::Auxiliary => "an auxiliary address",
-        })
-    }
-}
-
 /// Why an address outside the cluster cannot be balanced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackendFault {
@@ -304,6 +286,7 @@ impl fmt::Display for BackendFault {
 
 impl Rejection {
     pub const fn kind(&self) -> Kind {
+        #[allow(clippy::enum_glob_use, reason = "a table of all variants")]
         use Rejection::*;
         match self {
             NotInitialised | NoIngress | NodeClosed { .. } => Kind::NotReady,

@@ -54,6 +54,11 @@ impl Spans {
         true
     }
 
+    /// Every number, ascending. For small sets only.
+    pub fn iter(&self) -> impl Iterator<Item = u128> {
+        self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
     /// The lowest number of `from..=to` that is not in the set.
     pub fn gap(&self, from: u128, to: u128) -> Option<u128> {
         let n = match self.around(from) {

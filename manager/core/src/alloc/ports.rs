@@ -1,9 +1,8 @@
 //! Published ports and VXLAN identifiers that the cluster chooses.
 
+use swarmnet_ipam::Spans;
 use swarmnet_types::Vni;
 use swarmnet_types::publish::DYNAMIC_PORTS;
-
-use super::Spans;
 
 /// The next dynamic port behind the cursor for which `free` holds.
 pub(crate) fn next_port(cursor: u16, free: impl Fn(u16) -> bool) -> Option<u16> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use swarmnet_types::{
     AttachmentSpec, Availability, Condition, DualStack, Endpoint, EndpointId, Mac, Name, Network,
-    NetworkId, NodeId, SandboxId, ServiceId, ServiceSpec,
+    NetworkId, NodeId, Revision, SandboxId, ServiceId, ServiceSpec,
 };
 
 use crate::command::Attach;
@@ -176,14 +176,13 @@ impl Txn<'_> {
 
     /// The task becomes the lowest free slot of the service, which is created when absent.
     fn join_service(&mut self, task: &mut Task, name: &Name) -> Result<(), Rejection> {
-        let id = match self.index.service_names.get(name) {
-            Some(id) => *id,
-            None => {
-                let row = self.new_row(&ServiceSpec::named(name.clone()), false)?;
-                let id = row.service.id;
-                self.put_service(row);
-                id
-            }
+        let id = if let Some(id) = self.index.service_names.get(name) {
+            *id
+        } else {
+            let row = self.new_row(&ServiceSpec::named(name.clone()), false)?;
+            let id = row.service.id;
+            self.put_service(row);
+            id
         };
         let service = &self.tables.services[&id].service;
         let node = self.member(task.node)?;
@@ -231,8 +230,8 @@ impl Txn<'_> {
             slot: task.slot,
             condition: Condition::Starting,
             created_ms: self.now_ms,
-            created: Default::default(),
-            changed: Default::default(),
+            created: Revision::default(),
+            changed: Revision::default(),
         });
         Ok(self.tables.endpoints[&id].clone())
     }

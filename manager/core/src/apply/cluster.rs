@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use swarmnet_ipam::pool;
 use swarmnet_types::{Driver, GossipKey, Name, NetworkSpec, Role, Scope, Subnet, SubnetSpec};
 
 use crate::alloc::pools;
@@ -106,7 +107,7 @@ impl Txn<'_> {
 }
 
 fn check_pool(pool: Subnet, mask_len: u8, others: &[Subnet]) -> Result<(), Rejection> {
-    let mask_len = if pool.is_ipv6() { pools::IPV6_MASK_LEN } else { mask_len };
+    let mask_len = if pool.is_ipv6() { pool::IPV6_MASK_LEN } else { mask_len };
     if pool.prefix_len() > mask_len {
         return Err(Rejection::PoolSmall { pool, mask_len });
     }

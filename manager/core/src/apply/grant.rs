@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use swarmnet_ipam::{number, subnet};
 use swarmnet_types::{DualStack, Mac, Network, NetworkId};
 
-use crate::alloc::{ipam, number};
 use crate::rejection::Rejection;
 use crate::state::State;
 use crate::state::txn::Txn;
@@ -54,7 +54,7 @@ impl Txn<'_> {
         for spec in specs {
             any = true;
             let cursor = self.tables.addresses_given.get(&(id, spec.subnet)).copied();
-            found = ipam::next(spec, usage.taken(ipv6), cursor, |a| accept(self, a))
+            found = subnet::next(spec, usage.taken(ipv6), cursor, |a| accept(self, a))
                 .map(|a| (spec.subnet, a));
             if found.is_some() {
                 break;
@@ -82,7 +82,7 @@ impl Txn<'_> {
             return Err(Rejection::NoSubnet { addr });
         };
         let network = network.spec.name.clone();
-        if let Some(what) = ipam::reserved(spec, addr) {
+        if let Some(what) = subnet::reserved(spec, addr) {
             return Err(Rejection::AddressReserved { addr, what, network });
         }
         if self.index.networks[&id].taken(addr.is_ipv6()).contains(number(addr)) {

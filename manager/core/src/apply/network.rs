@@ -1,8 +1,9 @@
 //! Cluster networks: subnets given or cut from the pools, a VNI, and removal when nobody holds them.
 
-use swarmnet_types::{DualStack, Network, NetworkId, Subnet, SubnetSpec, Vni, check};
+use swarmnet_ipam::{pool, subnet};
+use swarmnet_types::{DualStack, Network, NetworkId, Revision, Subnet, SubnetSpec, Vni, check};
 
-use crate::alloc::{ipam, pools, ports};
+use crate::alloc::{pools, ports};
 use crate::command::{CreateNetwork, RemoveNetwork};
 use crate::outcome::Outcome;
 use crate::rejection::{Holder, Rejection};
@@ -31,7 +32,7 @@ impl Txn<'_> {
             }
         }
         for subnet in &mut subnets {
-            subnet.gateway = subnet.gateway.or_else(|| ipam::default_gateway(subnet));
+            subnet.gateway = subnet.gateway.or_else(|| subnet::default_gateway(subnet));
         }
         let vni = self.grant_vni(create)?;
         let id = self.draw(NetworkId::from_bytes, |s, id| s.tables.networks.contains_key(id));
@@ -41,8 +42,8 @@ impl Txn<'_> {
             subnets,
             vni: Some(vni),
             created_ms: self.now_ms,
-            created: Default::default(),
-            changed: Default::default(),
+            created: Revision::default(),
+            changed: Revision::default(),
         });
         if spec.ingress {
             self.give_fabric()?;
@@ -71,12 +72,12 @@ impl Txn<'_> {
     /// The next block of the pools of this family, around all networks and the host's routes.
     fn cut_subnet(&mut self, ipv6: bool, avoid: &[Subnet]) -> Result<Subnet, Rejection> {
         let cluster = self.initialised()?;
-        let mask_len = if ipv6 { pools::IPV6_MASK_LEN } else { cluster.pool_mask_len };
+        let mask_len = if ipv6 { pool::IPV6_MASK_LEN } else { cluster.pool_mask_len };
         let own = self.networks().flat_map(|n| n.subnets.iter().map(|s| &s.subnet));
-        let busy = pools::busy(own.chain(pools::routes(avoid)), ipv6);
+        let busy = pool::busy(own.chain(pools::routes(avoid)), ipv6);
         let given = &self.tables.given.blocks;
         let found = cluster.pools.iter().filter(|p| p.is_ipv6() == ipv6).find_map(|pool| {
-            let block = pools::cut(*pool, mask_len, given.get(pool).copied(), &busy)?;
+            let block = pool::cut(*pool, mask_len, given.get(pool).copied(), &busy)?;
             Some((*pool, block))
         });
         let (pool, block) = found.ok_or(Rejection::PoolsExhausted)?;

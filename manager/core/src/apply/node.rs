@@ -1,6 +1,7 @@
 //! Nodes: join, what they say of themselves, what operators set, and leaving for good.
 
-use swarmnet_types::{DualStack, Node, NodeDescription, NodeId, NodeIndex, Role};
+use swarmnet_types::network::StringMap;
+use swarmnet_types::{DualStack, Node, NodeDescription, NodeId, NodeIndex, Revision, Role};
 
 use crate::command::{JoinNode, NodeChange, RemoveNode};
 use crate::outcome::Outcome;
@@ -39,10 +40,10 @@ impl Txn<'_> {
             data_path,
             fabric,
             version,
-            labels: Default::default(),
+            labels: StringMap::new(),
             joined_ms: self.now_ms,
-            created: Default::default(),
-            changed: Default::default(),
+            created: Revision::default(),
+            changed: Revision::default(),
         });
         Ok((index, fabric))
     }

@@ -18,20 +18,19 @@ impl Txn<'_> {
     pub(super) fn publish(&mut self, publish: &Publish) -> Result<Outcome, Rejection> {
         let mut specs = publish.specs.clone();
         let first = specs.first_mut().ok_or(Rejection::NothingToPublish)?;
-        let (mut row, created) = match &publish.service {
-            Some(text) => (self.row(text)?, false),
-            None => {
-                // The port names the service, so it is chosen first.
-                let port = match first.published {
-                    Some(port) => port,
-                    None => self.dynamic_port(first.protocol, &BTreeMap::new())?,
-                };
-                first.published = Some(port);
-                let name = Name::new(format!("svc-{port}")).expect("a DNS label");
-                match self.index.service_names.get(&name) {
-                    Some(id) => (self.tables.services[id].clone(), false),
-                    None => (self.new_row(&ServiceSpec::named(name), true)?, true),
-                }
+        let (mut row, created) = if let Some(text) = &publish.service {
+            (self.row(text)?, false)
+        } else {
+            // The port names the service, so it is chosen first.
+            let port = match first.published {
+                Some(port) => port,
+                None => self.dynamic_port(first.protocol, &BTreeMap::new())?,
+            };
+            first.published = Some(port);
+            let name = Name::new(format!("svc-{port}")).expect("a DNS label");
+            match self.index.service_names.get(&name) {
+                Some(id) => (self.tables.services[id].clone(), false),
+                None => (self.new_row(&ServiceSpec::named(name), true)?, true),
             }
         };
         let publications = self.publish_on(&mut row, &specs)?;

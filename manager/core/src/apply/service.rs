@@ -1,11 +1,13 @@
 //! Services: names with virtual addresses on networks, and backends outside the cluster.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use swarmnet_types::network::PREDEFINED;
 use swarmnet_types::service::ExternalBackend;
 use swarmnet_types::{
-    DualStack, EndpointMode, Name, NetworkId, PublishMode, Service, ServiceId, ServiceSpec,
+    DualStack, EndpointMode, Name, NetworkId, PublishMode, Revision, Service, ServiceId,
+    ServiceSpec,
 };
 
 use crate::command::ServiceChange;
@@ -36,14 +38,14 @@ impl Txn<'_> {
             endpoint_mode: spec.endpoint_mode,
             algorithm: spec.algorithm,
             labels: spec.labels.clone(),
-            vips: Default::default(),
+            vips: BTreeMap::new(),
             publications: Vec::new(),
             externals: Vec::new(),
             created_ms: self.now_ms,
-            created: Default::default(),
-            changed: Default::default(),
+            created: Revision::default(),
+            changed: Revision::default(),
         };
-        Ok(ServiceRow { service, declared: Default::default(), for_ports })
+        Ok(ServiceRow { service, declared: BTreeSet::new(), for_ports })
     }
 
     pub(super) fn create_service(&mut self, spec: &ServiceSpec) -> Result<Outcome, Rejection> {
@@ -205,7 +207,7 @@ impl Txn<'_> {
             });
         }
         service.externals.push(backend.clone());
-        self.updated(row)
+        Ok(self.updated(row))
     }
 
     /// Balancing to an address of our own would reach around isolation between networks.
@@ -237,12 +239,12 @@ impl Txn<'_> {
             });
         };
         externals.remove(at);
-        self.updated(row)
+        Ok(self.updated(row))
     }
 
-    fn updated(&mut self, row: ServiceRow) -> Result<Outcome, Rejection> {
+    fn updated(&mut self, row: ServiceRow) -> Outcome {
         let service = row.service.id;
         self.put_service(row);
-        Ok(Outcome::ServiceUpdated { service, publications: Vec::new() })
+        Outcome::ServiceUpdated { service, publications: Vec::new() }
     }
 }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use swarmnet_ipam::{Spans, number, subnet};
 use swarmnet_types::{
     DualStack, Endpoint, EndpointId, Mac, Name, Network, NetworkId, Node, NodeId, Protocol,
     SandboxId, Service, ServiceId,
 };
 
 use super::tables::Tables;
-use crate::alloc::{Spans, ipam, number};
 
 /// Empty entries are dropped, so that two indexes of equal tables are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,7 +123,7 @@ impl Index {
         self.on(network.id, |entry| {
             for spec in &network.subnets {
                 let spans = if spec.subnet.is_ipv6() { &mut entry.ipv6 } else { &mut entry.ipv4 };
-                for n in ipam::reserved_set(spec).iter() {
+                for n in subnet::reserved_set(spec).iter() {
                     if taken {
                         spans.insert(n)
                     } else {
@@ -157,7 +157,7 @@ impl Index {
                 });
             }
             for p in &old.publications {
-                remove_from(&mut self.ports, (p.protocol, p.published), old.id);
+                remove_from(&mut self.ports, &(p.protocol, p.published), &old.id);
             }
         }
         if let Some(new) = new {
@@ -214,18 +214,18 @@ impl Index {
     fn forget_endpoint(&mut self, old: &Endpoint) {
         self.on(old.network, |entry| {
             entry.endpoints.remove(&old.id);
-            count_down(&mut entry.nodes, old.node);
+            count_down(&mut entry.nodes, &old.node);
             entry.set(old.addrs, false);
             entry.macs.remove(&old.mac);
         });
         if let Some(networks) = self.nodes.get_mut(&old.node) {
-            remove_from(networks, old.network, old.id);
+            remove_from(networks, &old.network, &old.id);
             if networks.is_empty() {
                 self.nodes.remove(&old.node);
             }
         }
         let sandbox = (old.node, old.sandbox);
-        remove_from(&mut self.sandboxes, sandbox, old.id);
+        remove_from(&mut self.sandboxes, &sandbox, &old.id);
         if !self.sandboxes.contains_key(&sandbox) {
             self.sandbox_names.remove(&(old.node, old.name.clone()));
         }
@@ -234,7 +234,7 @@ impl Index {
         {
             entry.endpoints.remove(&old.id);
             if let Some(slot) = old.slot {
-                count_down(&mut entry.slots, slot);
+                count_down(&mut entry.slots, &slot);
             }
             if entry.endpoints.is_empty() {
                 self.services.remove(&service);
@@ -249,20 +249,20 @@ fn same_place(a: &Endpoint, b: &Endpoint) -> bool {
     place(a) == place(b) && a.name == b.name
 }
 
-fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: V) {
-    if let Some(set) = map.get_mut(&key) {
-        set.remove(&value);
+fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
         if set.is_empty() {
-            map.remove(&key);
+            map.remove(key);
         }
     }
 }
 
-fn count_down<K: Ord>(map: &mut BTreeMap<K, u32>, key: K) {
-    if let Some(count) = map.get_mut(&key) {
+fn count_down<K: Ord>(map: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = map.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            map.remove(&key);
+            map.remove(key);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Questions to the state: for the control API, the join and revocation checks, and `inspect`.
 
+use swarmnet_ipam::{bounds, subnet};
 use swarmnet_types::{
     Endpoint, EndpointId, Network, NetworkId, Node, NodeId, NodeIndex, Role, SandboxId, Service,
     ServiceId, Subnet,
@@ -7,7 +8,6 @@ use swarmnet_types::{
 
 use super::State;
 use super::tables::{Cluster, Revoked};
-use crate::alloc::{bounds, ipam};
 use crate::rejection::{Holder, Rejection};
 
 /// How full one subnet of a network is. Counts are of addresses in the ip-range where there is one.
@@ -152,8 +152,8 @@ impl State {
         let Some(network) = self.network(network) else { return Vec::new() };
         let usage = &self.index.networks[&network.id];
         let one = |spec: &swarmnet_types::SubnetSpec| {
-            let (first, last) = bounds(ipam::range(spec));
-            let reserved = ipam::reserved_set(spec).count(first, last);
+            let (first, last) = bounds(subnet::range(spec));
+            let reserved = subnet::reserved_set(spec).count(first, last);
             let taken = usage.taken(spec.subnet.is_ipv6()).count(first, last);
             // A whole ::/0 has one address more than fits; nothing real is that large.
             let size = (last - first).saturating_add(1);

@@ -57,7 +57,8 @@ fn flags_find_their_subnets() {
 
 #[test]
 fn each_flag_fault_has_dockers_words() {
-    let rows: [(&[&str], &[&str], &[&str], &str); 9] = [
+    type List = &'static [&'static str];
+    let rows: [(List, List, List, &str); 9] = [
         (&[], &["10.0.0.0/24"], &[], "every ip-range or gateway must have a corresponding subnet"),
         (&["10.0.0.0"], &[], &[], "invalid subnet: invalid CIDR address: 10.0.0.0"),
         (&["10.0.0.1/24"], &[], &[], "invalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"),

@@ -1,5 +1,7 @@
 //! Networks: subnets, VNIs, the ingress rules, removal.
 
+use swarmnet_types::Vni;
+
 use super::*;
 
 #[test]
@@ -14,10 +16,10 @@ fn subnets_and_vnis_come_in_turn() {
     assert_eq!(subnets(&b), ["10.0.1.0/24"]);
     assert_eq!(a.subnets[0].gateway, "10.0.0.1".parse().ok());
     assert_eq!(a.subnets[1].gateway, "fd53:c1c1:c1c1:1::1".parse().ok());
-    assert_eq!((a.vni.map(|v| v.get()), b.vni.map(|v| v.get())), (Some(4097), Some(4098)));
+    assert_eq!((a.vni.map(Vni::get), b.vni.map(Vni::get)), (Some(4097), Some(4098)));
     world.ok(remove_network("a", false, &[]));
     let c = world.network(overlay("c"));
-    assert_eq!((subnets(&c)[0].as_str(), c.vni.map(|v| v.get())), ("10.0.2.0/24", Some(4099)));
+    assert_eq!((subnets(&c)[0].as_str(), c.vni.map(Vni::get)), ("10.0.2.0/24", Some(4099)));
 }
 
 #[test]
@@ -70,8 +72,8 @@ fn a_chosen_vni_is_unique() {
         spec.options.insert("vni".into(), v.into());
         spec
     };
-    assert_eq!(world.network(vni("a", "4097")).vni.map(|v| v.get()), Some(4097));
-    assert_eq!(world.network(overlay("b")).vni.map(|v| v.get()), Some(4098));
+    assert_eq!(world.network(vni("a", "4097")).vni.map(Vni::get), Some(4097));
+    assert_eq!(world.network(overlay("b")).vni.map(Vni::get), Some(4098));
     let err = world.no_network(vni("c", "4098"));
     assert_eq!(err, "could not assign vxlan id 4098: it is taken by network b");
     assert!(world.no_network(vni("c", "4096")).contains("kept for the ingress"));
