@@ -29,12 +29,13 @@ pub(crate) fn routes(avoid: &[Subnet]) -> impl Iterator<Item = &Subnet> + Clone 
     avoid.iter().filter(|r| r.prefix_len() > 0)
 }
 
-/// The ingress network's IPv4 subnet when nobody chose one: `10.255.0.0/16`, or the next below that overlaps no route.
-pub(crate) fn default_ingress_ipv4(avoid: &[Subnet]) -> Option<Subnet> {
+/// The ingress network's IPv4 subnet when nobody chose one: `10.255.0.0/16`, or the next below that is free. It is larger than
+/// what pools give: every node and every sandbox with a way out has an address there.
+pub(crate) fn default_ingress_ipv4(free: impl Fn(Subnet) -> bool) -> Option<Subnet> {
     INGRESS_IPV4
         .rev()
         .map(|n| format!("10.{n}.0.0/16").parse().expect("a subnet literal"))
-        .find(|s: &Subnet| routes(avoid).all(|a| !a.overlaps(s)))
+        .find(|s: &Subnet| free(*s))
 }
 
 #[cfg(test)]
@@ -47,9 +48,13 @@ mod tests {
 
     #[test]
     fn the_ingress_steps_aside_for_the_hosts_routes() {
-        assert_eq!(default_ingress_ipv4(&[s("0.0.0.0/0")]), Some(s("10.255.0.0/16")));
-        assert_eq!(default_ingress_ipv4(&[s("10.254.0.0/15")]), Some(s("10.253.0.0/16")));
-        assert_eq!(default_ingress_ipv4(&[s("10.0.0.0/8")]), None);
+        let outside = |routes: &[&str]| {
+            let routes: Vec<_> = routes.iter().map(|r| s(r)).collect();
+            default_ingress_ipv4(|block| self::routes(&routes).all(|r| !r.overlaps(&block)))
+        };
+        assert_eq!(outside(&["0.0.0.0/0"]), Some(s("10.255.0.0/16")));
+        assert_eq!(outside(&["10.254.0.0/15"]), Some(s("10.253.0.0/16")));
+        assert_eq!(outside(&["10.0.0.0/8"]), None);
     }
 
     #[test]

@@ -126,17 +126,12 @@ fn ingress(init: &ClusterInit) -> Result<CreateNetwork, Rejection> {
     {
         return Err(Rejection::IngressSubnets { got: init.ingress.len() });
     }
-    let mut subnets = init.ingress.clone();
-    if subnets.iter().all(Subnet::is_ipv6) {
-        let ipv4 = pools::default_ingress_ipv4(&init.avoid).ok_or(Rejection::PoolsExhausted)?;
-        subnets.insert(0, ipv4);
-    }
     Ok(CreateNetwork {
         spec: NetworkSpec {
             name: Name::new("ingress").expect("a DNS label"),
             driver: Driver::Overlay,
             scope: Scope::Cluster,
-            subnets: subnets.into_iter().map(SubnetSpec::plain).collect(),
+            subnets: init.ingress.iter().copied().map(SubnetSpec::plain).collect(),
             ipv4: true,
             // Where none was chosen, the first /64 of the cluster's unique local prefix.
             ipv6: true,

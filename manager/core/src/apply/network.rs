@@ -28,7 +28,13 @@ impl Txn<'_> {
         }
         for (wanted, ipv6) in [(spec.ipv4, false), (spec.ipv6, true)] {
             if wanted && !subnets.iter().any(|s| s.subnet.is_ipv6() == ipv6) {
-                subnets.push(SubnetSpec::plain(self.cut_subnet(ipv6, &create.avoid)?));
+                let free = |s| self.check_free(s, create).is_ok();
+                let large = (spec.ingress && !ipv6).then(|| pools::default_ingress_ipv4(free));
+                let subnet = match large.flatten() {
+                    Some(subnet) => subnet,
+                    None => self.cut_subnet(ipv6, &create.avoid)?,
+                };
+                subnets.push(SubnetSpec::plain(subnet));
             }
         }
         for subnet in &mut subnets {

@@ -128,9 +128,15 @@ fn there_is_one_ingress_network_and_it_can_be_made_anew() {
     assert!(world.state.nodes().all(|n| n.fabric.is_empty()));
     let err = world.refused(publishing(None, "5000:80"));
     assert_eq!(err, "service needs ingress network, but no ingress network is present");
-    world.network(second);
+    world.network(second.clone());
     assert!(world.state.nodes().all(|n| n.fabric.v4.is_some_and(|a| a.octets()[0] == 172)));
     world.publish(None, "5000:80");
+    world.ok(Command::Unpublish(Unpublish { service: None, port: 5000, protocol: None }));
+    world.ok(remove_network("front", false, &[]));
+    world.network(with_subnet("taken", "10.255.0.0/24"));
+    second.subnets.clear();
+    let large = world.network(second);
+    assert_eq!(large.subnets[0].subnet, subnet("10.254.0.0/16"), "room for every node");
 }
 
 #[test]
