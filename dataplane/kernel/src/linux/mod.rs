@@ -55,6 +55,11 @@ impl LinuxKernel {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Says where namespaces are that nobody has observed yet: for operations planned without an observation.
+    pub fn locate(&self, places: impl IntoIterator<Item = (Ns, PathBuf)>) {
+        lock(&self.inner.places).extend(places);
+    }
+
     /// Netlink ports that nftables changes of ours in the node's namespace come from, for [`crate::nft::Monitor`].
     pub fn nft_ports(&self) -> Vec<u32> {
         let idle = lock(&self.inner.idle);

@@ -27,8 +27,6 @@ const RT_SCOPE_NOWHERE: u8 = 255;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTNH_F_ONLINK: u32 = 4;
-/// `IP6_RT_PRIO_USER`: what IPv6 makes of metric 0.
-const IPV6_METRIC_DEFAULT: u32 = 1024;
 
 /// A route as the kernel holds it, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +128,7 @@ fn decode(body: &[u8], links: &Links) -> Option<RouteSeen> {
     let key = RouteKey {
         table: attrs.u32(RTA_TABLE).unwrap_or_else(|| u32::from(table)),
         dst: IpNet::new(dst, prefix_len).ok()?,
-        metric: if ipv6 && metric == IPV6_METRIC_DEFAULT { 0 } else { metric },
+        metric,
     };
     let link = || attrs.get(RTA_OIF).and_then(ne32).and_then(|i| links.name(i)).cloned();
     let to = match (attrs.u32(RTA_NH_ID), route_type, attrs.get(RTA_GATEWAY).and_then(ip)) {
