@@ -77,6 +77,7 @@ fn a_change_among_ten_thousand_endpoints_is_small() {
 /// Prints what operations cost at this size; run with `--ignored --nocapture`, best in release.
 #[test]
 #[ignore = "a measurement, not a check"]
+#[allow(clippy::disallowed_methods, reason = "it measures")]
 fn costs() {
     use std::time::Instant;
     let start = Instant::now();
@@ -100,15 +101,20 @@ fn costs() {
     println!("delta of one attach, for each of 1,000 nodes: {:?}", start.elapsed() / 1000);
     let timed = |what: &str, work: &dyn Fn() -> usize| {
         let start = Instant::now();
-        println!(
-            "{what}: {:?} ({})",
-            {
-                let n = work();
-                (start.elapsed(), n).0
-            },
-            work()
-        );
+        let size = work();
+        println!("{what}: {:?} ({size})", start.elapsed());
     };
+    timed("publish 5,000 ports", &|| {
+        let mut state = state.clone();
+        let specs = swarmnet_types::publish::parse("10000-14999:80").expect("a range");
+        let publish = Publish { service: Some("s3".into()), specs };
+        let Outcome::Published { publications, .. } =
+            apply(&mut state, n + 1, Command::Publish(publish))
+        else {
+            panic!("not published");
+        };
+        publications.len()
+    });
     timed("view", &|| state.node_view(me).expect("initialised").endpoints.len());
     timed("digest", &|| state.digest().len());
     timed("serialize", &|| postcard::to_stdvec(&state).expect("writes").len());
