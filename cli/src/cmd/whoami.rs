@@ -30,7 +30,13 @@ pub(crate) struct WhoamiArgs {
     /// Answer UDP datagrams on the port as well
     #[arg(long)]
     udp: bool,
+    /// Ask such a server at HOST:PORT instead of being one (by UDP with --udp)
+    #[arg(long, value_name = "HOST:PORT")]
+    ask: Option<String>,
 }
+
+/// How long an answer may take.
+const ASK_MAX: Duration = Duration::from_secs(2);
 
 /// Longest wait that `/slow` grants.
 const SLOW_MS_MAX: u64 = 600_000;
@@ -44,6 +50,11 @@ struct Whoami {
 }
 
 pub(crate) async fn run(args: WhoamiArgs) -> Result<(), CliError> {
+    if let Some(target) = &args.ask {
+        let answer = if args.udp { ask_udp(target).await } else { ask_http(target).await };
+        crate::format::emit(&answer.map_err(|err| CliError::failure(format!("{target}: {err}")))?);
+        return Ok(());
+    }
     let addr = listen_addr(&args.listen)?;
     let me = Arc::new(Whoami {
         hostname: nix::unistd::gethostname()
@@ -77,6 +88,33 @@ pub(crate) async fn run(args: WhoamiArgs) -> Result<(), CliError> {
             Some(_) = workers.join_next() => {}
         }
     }
+}
+
+/// The body of the answer to `GET /`.
+async fn ask_http(target: &str) -> std::io::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(target).await?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await?;
+        Ok(text.split_once("\r\n\r\n").map_or(text.clone(), |(_, body)| body.to_owned()))
+    };
+    tokio::time::timeout(ASK_MAX, exchange).await?
+}
+
+async fn ask_udp(target: &str) -> std::io::Result<String> {
+    let exchange = async {
+        let addr = tokio::net::lookup_host(target).await?.next();
+        let addr = addr.ok_or_else(|| std::io::Error::other("no such host"))?;
+        let any = if addr.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(addr).await?;
+        socket.send(b"who\n").await?;
+        let mut buffer = [0; 1_024];
+        let n = socket.recv(&mut buffer).await?;
+        Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
+    };
+    tokio::time::timeout(ASK_MAX, exchange).await?
 }
 
 /// `:80`, `80`, `10.0.0.1:80`, `[::1]:80`.
