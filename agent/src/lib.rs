@@ -13,13 +13,18 @@ pub mod desired;
 pub mod liveness;
 pub mod local;
 pub mod managers;
+mod merge;
 pub mod paths;
 mod ports;
+mod renew;
 pub mod resolver;
 pub mod session;
 pub mod shim;
 pub mod target;
 pub mod underlay;
+pub mod view_file;
+mod watch;
+mod workers;
 pub mod workload;
 
 pub use agent::{Agent, AgentConfig, ClusterEntry};

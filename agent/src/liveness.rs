@@ -73,23 +73,35 @@ pub async fn start(
     let echo = IcmpEcho::start(supervisor)?;
     let config = GossipConfig { me, socket, members: members_rx, keys: keys_rx, echo, witness };
     let handle = Gossip::start(config, supervisor);
+    let stop = supervisor.token().clone();
+    let feed = feed(views, members_tx, keys_tx);
     supervisor.spawn_transient("gossip members", async move {
-        while views.changed().await.is_ok() {
-            let Some(view) = views.borrow_and_update().clone() else { continue };
-            members_tx.send_if_modified(|now| {
-                let next = members(&view);
-                let changed = **now != next;
-                if changed {
-                    *now = Arc::new(next);
-                }
-                changed
-            });
-            if let Some(next) = keys(&view.cluster) {
-                keys_tx.send_replace(next);
-            }
-        }
+        // cancel-safe: both outputs are replaced as a whole.
+        stop.run_until_cancelled(feed).await;
     });
     Ok(Some(handle))
+}
+
+/// Members and keys as the view has them. A view that goes changes nothing: the gossip ends with the cluster.
+async fn feed(
+    mut views: watch::Receiver<Option<Arc<NodeView>>>,
+    members_tx: watch::Sender<Arc<Members>>,
+    keys_tx: watch::Sender<Keys>,
+) {
+    while views.changed().await.is_ok() {
+        let Some(view) = views.borrow_and_update().clone() else { continue };
+        members_tx.send_if_modified(|now| {
+            let next = members(&view);
+            let changed = **now != next;
+            if changed {
+                *now = Arc::new(next);
+            }
+            changed
+        });
+        if let Some(next) = keys(&view.cluster) {
+            keys_tx.send_replace(next);
+        }
+    }
 }
 
 /// In words, for `agent status`.

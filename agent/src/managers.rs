@@ -69,6 +69,29 @@ impl ManagerPool {
         Some((addr, channel.clone()))
     }
 
+    /// The manager at this address, if there is one, is to be used next.
+    pub fn prefer(&self, addr: SocketAddr) {
+        if let Some(known) = self.known().as_mut()
+            && let Some(at) = known.addrs.iter().position(|a| *a == addr)
+        {
+            known.at = at;
+        }
+    }
+
+    /// What the node's certificate says it is now.
+    pub fn set_role(&self, role: Role) {
+        if let Some(known) = self.known().as_mut() {
+            known.standing.role = role;
+        }
+    }
+
+    /// This manager did not do: another one's turn, unless someone has moved on already.
+    pub fn gave_up(&self, addr: SocketAddr) {
+        if self.current().is_some_and(|(now, _)| now == addr) {
+            self.rotate();
+        }
+    }
+
     /// The next manager's turn.
     pub fn rotate(&self) {
         if let Some(known) = self.known().as_mut()

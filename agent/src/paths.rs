@@ -49,6 +49,11 @@ impl Paths {
         self.state.join("view")
     }
 
+    /// The host's sysctls as they were before this node changed them.
+    pub fn sysctls(&self) -> PathBuf {
+        self.state.join("sysctls.json")
+    }
+
     /// The node's own settings: name, addresses, facts of its join.
     pub fn node(&self) -> PathBuf {
         self.state.join("node.json")

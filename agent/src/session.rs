@@ -4,27 +4,32 @@
 //! A delta that does not fit, or a manager that is silent, ends the stream; the next begins at another manager with what the node has.
 //! Nothing is removed on account of a missing message: the last view stays until another comes.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarmnet_proto::Malformed;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_proto::v1::{agent_message, manager_message};
-use swarmnet_runtime::{Backoff, Supervisor};
-use swarmnet_types::{NodeDescription, NodeView, ViewDelta};
+use swarmnet_runtime::Backoff;
+use swarmnet_types::{NodeDescription, NodeView, SandboxId, ViewDelta};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::local::LocalStore;
 use crate::managers::ManagerPool;
+use crate::paths::Paths;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A manager that says nothing for three of its heartbeats is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// A manager that misses two of its heartbeats is gone: with the time to connect, another one serves us within three seconds.
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
+const CONNECT_MAX: Duration = Duration::from_millis(2_500);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Views of ten thousand endpoints are about 3 MB.
@@ -45,34 +50,48 @@ pub struct SessionConfig {
     pub pool: ManagerPool,
     pub description: watch::Receiver<NodeDescription>,
     pub store: Arc<LocalStore>,
+    /// The folders of sandboxes, those on their way included.
+    pub paths: Paths,
     pub view: watch::Sender<Option<Arc<NodeView>>>,
     pub applied: watch::Receiver<Applied>,
     /// Address of the manager that serves the stream.
     pub served_by: watch::Sender<Option<String>>,
 }
 
+/// Why a stream ended.
+#[derive(Debug)]
+struct Ended {
+    status: Status,
+    /// The manager that is to be left, when there was one.
+    by: Option<SocketAddr>,
+    /// Our view and the manager's deltas do not fit: the next stream begins with a whole view.
+    gap: bool,
+}
+
 /// Keeps a session open until shutdown.
-pub async fn run(mut config: SessionConfig, supervisor: Supervisor) {
-    let stop = supervisor.token().clone();
+pub async fn run(mut config: SessionConfig, stop: CancellationToken) {
+    // cancel-safe: a stream that is dropped is closed; the view is replaced as a whole.
+    stop.run_until_cancelled(stay(&mut config)).await;
+    config.served_by.send_replace(None);
+}
+
+async fn stay(config: &mut SessionConfig) {
     let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX, 0.5).expect("the constants are in order");
     let mut delays = backoff.delays();
+    let mut resync = false;
     loop {
         let begun = Instant::now();
-        let ended = tokio::select! { biased;
-            () = stop.cancelled() => return,
-            ended = one(&mut config) => ended,
-        };
+        let ended = one(config, resync).await;
         config.served_by.send_replace(None);
-        tracing::debug!(reason = swarmnet_pki::explain(&ended), "the session ended");
-        config.pool.rotate();
+        tracing::debug!(reason = swarmnet_pki::explain(&ended.status), "the session ended");
+        resync = ended.gap;
+        if let Some(addr) = ended.by.filter(|_| !ended.gap) {
+            config.pool.gave_up(addr);
+        }
         if begun.elapsed() > SILENCE_MAX {
-            delays = backoff.delays();
+            delays.reset();
         }
-        let pause = delays.next().unwrap_or(PAUSE_MAX);
-        tokio::select! { biased;
-            () = stop.cancelled() => return,
-            () = sleep(pause) => {}
-        }
+        sleep(delays.delay()).await;
     }
 }
 
@@ -82,33 +101,76 @@ fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// One stream, from Hello to its end.
-async fn one(config: &mut SessionConfig) -> Status {
-    let Some((addr, channel)) = config.pool.current() else {
-        return Status::unavailable("no manager is known");
-    };
-    // Depth: see OUT_DEPTH; the sender is this very worker, which then reads no more until there is room.
-    let (out, outgoing) = mpsc::channel(OUT_DEPTH);
-    let have = config.view.borrow().as_ref().map_or(0, |v| v.revision.0);
-    let sandboxes = config.store.current();
-    let hello = v1::Hello {
+/// Sandboxes that exist, and those on their way: what is reserved for one of these is no orphan.
+fn sandboxes(config: &SessionConfig) -> BTreeSet<SandboxId> {
+    let recorded = config.store.current();
+    let folders = std::fs::read_dir(config.paths.sandboxes()).into_iter().flatten().flatten();
+    let begun = folders.filter_map(|f| f.file_name().to_str()?.parse().ok());
+    recorded.sandboxes.keys().copied().chain(begun).collect()
+}
+
+fn hello(config: &SessionConfig, resync: bool) -> v1::Hello {
+    let view = config.view.borrow();
+    let have = view.as_ref().filter(|_| !resync).map_or(0, |v| v.revision.0);
+    let bytes = |id: &SandboxId| bytes::Bytes::copy_from_slice(id.as_bytes());
+    v1::Hello {
         have_revision: have,
         description: Some((&*config.description.borrow()).into()),
         boot_id: boot_id(),
-        sandboxes: sandboxes.sandboxes.keys().map(|id| id.as_bytes().to_vec().into()).collect(),
+        sandboxes: sandboxes(config).iter().map(bytes).collect(),
+    }
+}
+
+/// One stream, from Hello to its end.
+async fn one(config: &mut SessionConfig, resync: bool) -> Ended {
+    let Some((addr, channel)) = config.pool.current() else {
+        let status = Status::unavailable("no manager is known");
+        return Ended { status, by: None, gap: resync };
     };
-    drop(out.try_send(say(agent_message::Message::Hello(hello))));
+    let ended = |status| Ended { status, by: Some(addr), gap: false };
+    // Depth: see OUT_DEPTH; the sender is this very worker, which then reads no more until there is room.
+    let (out, outgoing) = mpsc::channel(OUT_DEPTH);
+    // There is room: nothing was sent yet.
+    drop(out.try_send(say(agent_message::Message::Hello(hello(config, resync)))));
     let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let opened = timeout(CONNECT_MAX, client.session(ReceiverStream::new(outgoing))).await;
     let incoming = match opened {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return status,
-        Err(_elapsed) => return Status::deadline_exceeded("the manager does not answer"),
+        Ok(Err(status)) => return ended(status),
+        Err(_elapsed) => return ended(Status::deadline_exceeded("the manager does not answer")),
     };
     config.served_by.send_replace(Some(addr.to_string()));
+    tracing::info!(manager = %addr, "the session is open");
     match serve(config, incoming, out).await {
-        Ok(()) => Status::unavailable("the manager closed the stream"),
-        Err(status) => status,
+        Ok(()) => ended(Status::unavailable("the manager closed the stream")),
+        Err(Broken::Gap(gap)) => {
+            let status = Status::data_loss(gap);
+            Ended { status, by: Some(addr), gap: true }
+        }
+        Err(Broken::Stream(status)) => ended(*status),
+        Err(Broken::Redirect(to)) => {
+            config.pool.prefer(to);
+            ended(Status::unavailable(format!("the manager sends us to {to}")))
+        }
+    }
+}
+
+/// What broke a stream that was open.
+enum Broken {
+    Stream(Box<Status>),
+    Gap(String),
+    Redirect(SocketAddr),
+}
+
+impl From<Status> for Broken {
+    fn from(status: Status) -> Self {
+        Self::Stream(Box::new(status))
+    }
+}
+
+impl From<Malformed> for Broken {
+    fn from(err: Malformed) -> Self {
+        Status::from(err).into()
     }
 }
 
@@ -120,7 +182,7 @@ async fn serve(
     config: &mut SessionConfig,
     mut incoming: Streaming<v1::ManagerMessage>,
     out: mpsc::Sender<v1::AgentMessage>,
-) -> Result<(), Status> {
+) -> Result<(), Broken> {
     let mut beat = interval(HEARTBEAT);
     let mut heard = Instant::now();
     config.applied.mark_changed();
@@ -132,7 +194,7 @@ async fn serve(
                     heard = Instant::now();
                     hear(config, message)?;
                 }
-                Some(Err(status)) => return Err(status),
+                Some(Err(status)) => return Err(status.into()),
                 None => return Ok(()),
             },
             changed = config.applied.changed() => {
@@ -145,7 +207,7 @@ async fn serve(
             }
             _ = beat.tick() => {
                 if heard.elapsed() > SILENCE_MAX {
-                    return Err(Status::deadline_exceeded("the manager is silent"));
+                    return Err(Status::deadline_exceeded("the manager is silent").into());
                 }
                 send(&out, agent_message::Message::Heartbeat(v1::Heartbeat {})).await?;
             }
@@ -164,34 +226,32 @@ async fn send(
     }
 }
 
-fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Status> {
+fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broken> {
     match message.message {
         Some(manager_message::Message::Snapshot(view)) => {
-            let view = NodeView::try_from(view)?;
-            config.pool.update(&view.cluster.managers);
-            config.view.send_replace(Some(Arc::new(view)));
+            publish(config, NodeView::try_from(view)?)
         }
         Some(manager_message::Message::Delta(delta)) => {
             let delta = ViewDelta::try_from(delta)?;
-            let have = config.view.borrow().as_deref().cloned();
-            let mut view = have.ok_or_else(gap)?;
-            if view.apply(delta).is_err() {
-                // The next stream begins with a whole view: what the kernel has stays until then.
-                view.revision = swarmnet_types::Revision::default();
-                config.view.send_replace(Some(Arc::new(view)));
-                return Err(gap());
-            }
-            config.pool.update(&view.cluster.managers);
-            config.view.send_replace(Some(Arc::new(view)));
+            let have = config.view.borrow().clone();
+            let mut view = have.ok_or_else(|| Broken::Gap("a delta before any view".to_owned()))?;
+            Arc::make_mut(&mut view).apply(delta).map_err(|gap| Broken::Gap(gap.to_string()))?;
+            publish(config, Arc::unwrap_or_clone(view));
         }
-        Some(manager_message::Message::Redirect(_)) => {
-            return Err(Status::unavailable("the manager sends us to another one"));
+        Some(manager_message::Message::Redirect(redirect)) => {
+            let to =
+                redirect.addr.parse().map_err(|_| Malformed::new("redirect", redirect.addr))?;
+            return Err(Broken::Redirect(to));
         }
         Some(manager_message::Message::Heartbeat(_)) | None => {}
     }
     Ok(())
 }
 
-fn gap() -> Status {
-    Status::data_loss("a delta does not start where our view stands")
+fn publish(config: &SessionConfig, view: NodeView) {
+    config.pool.update(&view.cluster.managers);
+    config.view.send_replace(Some(Arc::new(view)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,10 @@
 //!
 //! Order of a round: names of sandboxes that go (their sockets keep namespaces alive), kernel, names of sandboxes that are there. A
 //! failed operation does not stop the others; it is reported, and the next round observes.
+//!
+//! Invariants: a wish that is held changes nothing; a status says of a wish only what was done for it.
+
+mod blame;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,23 +19,32 @@ use swarmnet_dataplane::{Desired, Kernel, Ns, Plan, plan, update};
 use swarmnet_kernel::LinuxKernel;
 use swarmnet_runtime::{Reason, ReconcileStatus, Reconciler};
 use swarmnet_types::SandboxId;
+use tokio::sync::watch;
 
+use self::blame::{Blame, Owners};
 use crate::desired::{Stamp, Wish};
+use crate::local::LocalError;
 use crate::local::error::chain;
 use crate::local::files::{self, Format};
-use crate::resolver::Resolver;
+use crate::merge::HostSysctls;
+use crate::resolver::Names;
 
-const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The first retry is at once: a stale view is the usual reason, and observing cures it.
+const RETRY_SECOND: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+const HELD_RETRY: Duration = Duration::from_secs(60);
 const SYSCTLS: Format = Format { name: "swarmnet-sysctls", version: 1 };
 
 /// What a round brought about.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     pub stamp: Stamp,
     /// What failed for one sandbox.
     pub sandboxes: BTreeMap<SandboxId, String>,
-    /// Operations that failed and belong to no one sandbox.
+    /// What failed for all of them: the kernel cannot be observed, or a table that all depend on (filters above all) is not in
+    /// place.
+    pub common: Vec<String>,
+    /// Other operations that failed.
     pub failed: Vec<String>,
     /// What cannot be had on this node.
     pub problems: Vec<String>,
@@ -40,120 +53,216 @@ pub struct Status {
     retry_after: Option<Duration>,
 }
 
+impl Status {
+    /// Everything that is wrong, one sentence each.
+    pub fn complaints(&self) -> impl Iterator<Item = &String> {
+        let of_kernel = self.common.iter().chain(&self.failed).chain(self.sandboxes.values());
+        self.problems.iter().chain(of_kernel)
+    }
+
+    /// Why a sandbox is not as wished, if it is not.
+    pub fn of_sandbox(&self, id: SandboxId) -> Option<&String> {
+        self.sandboxes.get(&id).or(self.common.first())
+    }
+}
+
 impl ReconcileStatus for Status {
     fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
-/// See the module.
+/// The host's sysctls as they were before us: in memory for the merge, on the disk for the next daemon.
 #[derive(Debug)]
-pub struct Target {
-    kernel: LinuxKernel,
-    resolver: Resolver,
-    /// What the kernel holds, as far as we know; `None`: look.
-    committed: Option<Arc<Desired>>,
-    /// Values of the host's sysctls before we changed them, on the disk at `sysctls_file`.
-    sysctls: BTreeMap<String, String>,
-    sysctls_file: PathBuf,
-    failures: u32,
-    repaired: u64,
-    /// The node is in a cluster whose view it does not have yet: nothing may be removed on account of that.
-    hold: bool,
+pub struct SysctlMemory {
+    file: PathBuf,
+    known: watch::Sender<HostSysctls>,
 }
 
-impl Target {
-    /// With `hold` nothing is done before the first wish that follows from a view.
-    pub fn new(kernel: LinuxKernel, resolver: Resolver, sysctls_file: PathBuf, hold: bool) -> Self {
-        let sysctls = files::read(&sysctls_file, SYSCTLS).ok().flatten().unwrap_or_default();
-        Self { kernel, resolver, committed: None, sysctls, sysctls_file, failures: 0, repaired: 0, hold }
+impl SysctlMemory {
+    /// Reads what an earlier daemon kept.
+    ///
+    /// # Errors
+    /// A damaged or newer file, with its name.
+    pub fn open(file: PathBuf) -> Result<Self, LocalError> {
+        let known: BTreeMap<String, String> = files::read(&file, SYSCTLS)?.unwrap_or_default();
+        Ok(Self { file, known: watch::Sender::new(Arc::new(known)) })
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<HostSysctls> {
+        self.known.subscribe()
+    }
+
+    /// The first value seen counts: a later one may be ours.
+    fn keep(&self, before: BTreeMap<String, String>) {
+        let old = Arc::clone(&self.known.borrow());
+        let mut all = before;
+        all.extend((*old).clone());
+        self.put(all);
+    }
+
+    /// Forgets what has been given back: what the operator sets from now on is his.
+    fn forget(&self, desired: &Desired) {
+        let old = Arc::clone(&self.known.borrow());
+        if old.is_empty() {
+            return;
+        }
+        let mut bare = desired.clone();
+        bare.options.restore_sysctls.clear();
+        let scope = bare.scope(None, |_| false);
+        let wanted = scope.namespaces.get(&Ns::Node).map(|node| &node.sysctls);
+        // What this wish did not give back yet stays too.
+        let given_back = |key: &String| desired.options.restore_sysctls.contains_key(key);
+        let still = |key: &String| wanted.is_some_and(|w| w.contains(key)) || !given_back(key);
+        let left = old.iter().filter(|(key, _)| still(key));
+        self.put(left.map(|(key, value)| (key.clone(), value.clone())).collect());
+    }
+
+    fn put(&self, all: BTreeMap<String, String>) {
+        if **self.known.borrow() == all {
+            return;
+        }
+        if let Err(err) = files::write(&self.file, SYSCTLS, &all) {
+            tracing::warn!(err = %chain(&err), "the host's own sysctls are not on the disk");
+        }
+        self.known.send_replace(Arc::new(all));
+    }
+}
+
+/// A kernel that can be told where namespaces are which nobody has observed yet, so that operations in them can be planned
+/// without an observation.
+pub trait Located: Kernel {
+    fn locate(&self, places: Vec<(Ns, PathBuf)>);
+}
+
+impl Located for LinuxKernel {
+    fn locate(&self, places: Vec<(Ns, PathBuf)>) {
+        Self::locate(self, places);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Target<K, N> {
+    kernel: K,
+    names: N,
+    /// What the kernel holds, as far as we know; `None`: look.
+    committed: Option<Arc<Desired>>,
+    sysctls: Arc<SysctlMemory>,
+    /// Rounds that failed one after another.
+    failures: u32,
+    repaired: u64,
+}
+
+impl<K: Located, N: Names> Target<K, N> {
+    pub fn new(kernel: K, names: N, sysctls: Arc<SysctlMemory>) -> Self {
+        Self { kernel, names, committed: None, sysctls, failures: 0, repaired: 0 }
     }
 
     async fn observe(&mut self, wish: &Wish) -> Result<Plan, String> {
         let scope = wish.desired.scope(self.committed.as_deref(), |_| true);
         let actual = self.kernel.observe(&scope).await.map_err(|err| chain(&err))?;
         let plan = plan(&actual, &wish.desired);
-        self.keep(plan.sysctls_before(&actual));
+        self.sysctls.keep(plan.sysctls_before(&actual));
         Ok(plan)
     }
 
-    /// Remembers what the host had before us, for the day we leave.
-    fn keep(&mut self, before: BTreeMap<String, String>) {
-        let mut all = before;
-        all.extend(self.sysctls.clone());
-        if all == self.sysctls {
-            return;
-        }
-        if let Err(err) = files::write(&self.sysctls_file, SYSCTLS, &all) {
-            tracing::warn!(err = %chain(&err), "the host's own sysctls are not on the disk");
-        }
-        self.sysctls = all;
-    }
-
-    async fn apply(&self, plan: &Plan, status: &mut Status) -> bool {
+    /// Whether all operations were done.
+    async fn apply(&mut self, plan: &Plan, owners: &Owners, status: &mut Status) -> bool {
         let mut whole = true;
         for op in &plan.ops {
             tracing::debug!(%op, "apply");
             let Err(err) = self.kernel.apply(op).await else { continue };
             whole = false;
             let text = format!("{op}: {}", chain(&err));
-            tracing::warn!(problem = text, "an operation failed");
-            match op.ns() {
-                Ns::Sandbox(id) => drop(status.sandboxes.insert(id, text)),
-                Ns::Node | Ns::Overlay => status.failed.push(text),
+            if self.failures > 0 {
+                tracing::warn!(problem = text, "an operation failed");
             }
+            match owners.blame(op) {
+                Blame::Sandbox(id) => drop(status.sandboxes.entry(id).or_insert(text)),
+                Blame::All => status.common.push(text),
+                Blame::Nobody => status.failed.push(text),
+            }
+        }
+        whole
+    }
+
+    /// The kernel's half of a round. Whether all is as wished.
+    async fn bring_kernel(&mut self, wish: &Wish, reason: Reason, status: &mut Status) -> bool {
+        let look = reason.wants_full_round() || self.committed.is_none();
+        let planned = match &self.committed {
+            Some(old) if !look => {
+                let sandboxes = wish.desired.sandboxes.iter();
+                let places = sandboxes.map(|(id, s)| (Ns::Sandbox(*id), s.netns.path.clone()));
+                self.kernel.locate(places.collect());
+                Ok(update(old, &wish.desired))
+            }
+            _ => self.observe(wish).await,
+        };
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(problem) => {
+                status.common.push(problem);
+                return false;
+            }
+        };
+        if look && self.committed.as_ref().is_some_and(|c| **c == *wish.desired) {
+            self.repaired += plan.ops.len() as u64;
+        }
+        for (ns, name) in &plan.conflicts {
+            let text = format!("{ns}: link {name} belongs to another program: rename or remove it");
+            match ns {
+                Ns::Sandbox(id) => drop(status.sandboxes.entry(*id).or_insert(text)),
+                Ns::Node | Ns::Overlay => status.problems.push(text),
+            }
+        }
+        let owners = Owners::of(&wish.desired, self.committed.as_deref());
+        let whole = self.apply(&plan, &owners, status).await;
+        if look && whole {
+            self.sysctls.forget(&wish.desired);
+        }
+        self.committed = (whole && !plan.wants_round).then(|| Arc::clone(&wish.desired));
+        if plan.wants_round {
+            status.retry_after = Some(Duration::ZERO);
         }
         whole
     }
 }
 
-impl Reconciler for Target {
+impl<K: Located + 'static, N: Names> Reconciler for Target<K, N> {
     type Desired = Arc<Wish>;
     type Status = Status;
 
     async fn reconcile(&mut self, wish: &Arc<Wish>, reason: Reason) -> Status {
+        if wish.held {
+            let waiting = "no view of the cluster is known yet: nothing is changed before";
+            return Status {
+                common: vec![waiting.to_owned()],
+                repaired: self.repaired,
+                retry_after: Some(HELD_RETRY),
+                ..Status::default()
+            };
+        }
         let mut status =
             Status { stamp: wish.stamp, problems: wish.problems.to_vec(), ..Status::default() };
-        self.resolver.remove_surplus(&wish.names);
-        let look = reason.wants_full_round() || self.committed.is_none();
-        let plan = match (&self.committed, look) {
-            (Some(old), false) => Ok(update(old, &wish.desired)),
-            _ => self.observe(wish).await,
-        };
-        let mut whole = false;
-        let mut again = false;
-        match plan {
-            Ok(plan) => {
-                if look && self.committed.as_ref() == Some(&wish.desired) {
-                    self.repaired += plan.ops.len() as u64;
-                }
-                status.problems.extend(plan.conflicts.iter().map(|(ns, name)| {
-                    format!("{ns}: link {name} belongs to another program: rename or remove it")
-                }));
-                again = plan.wants_round;
-                whole = self.apply(&plan, &mut status).await;
-            }
-            Err(problem) => status.failed.push(problem),
-        }
-        for (id, err) in self.resolver.bring(&wish.names) {
+        self.names.remove_surplus(&wish.names);
+        let mut whole = self.bring_kernel(wish, reason, &mut status).await;
+        for (id, problem) in self.names.bring(&wish.names) {
             whole = false;
-            status.sandboxes.entry(id).or_insert_with(|| chain(&err));
+            status.sandboxes.entry(id).or_insert(problem);
         }
         if whole {
             self.failures = 0;
-            self.committed = (!again).then(|| Arc::clone(&wish.desired));
-            status.retry_after = again.then_some(Duration::ZERO);
         } else {
-            self.committed = None;
-            let delay = RETRY_FIRST.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
-            self.failures += 1;
+            let doubled = RETRY_SECOND.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
+            let delay = if self.failures == 0 { Duration::ZERO } else { doubled.min(RETRY_MAX) };
+            self.failures = self.failures.saturating_add(1);
             status.retry_after = Some(delay);
         }
         status.repaired = self.repaired;
-        if wish.desired.networks.is_empty() {
-            // Nothing keeps the overlays' namespace but us.
-            self.kernel.release();
-        }
         status
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,8 @@ pub struct Inputs {
     /// Where the overlays' hidden namespace is bound.
     pub overlay_netns: PathBuf,
     pub options: desired::Options,
+    /// The node is in a cluster whose view it does not have: nothing may be removed on account of that.
+    pub held: bool,
 }
 
 /// Who else listens on ports of this node.
@@ -71,6 +73,8 @@ pub struct Stamp {
 #[derive(Debug, Clone)]
 pub struct Wish {
     pub stamp: Stamp,
+    /// Do nothing yet.
+    pub held: bool,
     pub desired: Arc<Desired>,
     pub names: Arc<BTreeMap<SandboxId, NamesWish>>,
     /// What cannot be had on this node, one sentence each.
@@ -115,6 +119,7 @@ impl Merger {
                 revision: inputs.view.as_ref().map(|v| v.revision).unwrap_or_default(),
                 generation: inputs.local.generation,
             },
+            held: inputs.held,
             desired: Arc::new(desired),
             names: Arc::new(names),
             problems: Arc::new(problems),
@@ -140,3 +145,8 @@ fn keep_if_equal<V: PartialEq>(old: Option<&Arc<V>>, new: V) -> Arc<V> {
         _ => Arc::new(new),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

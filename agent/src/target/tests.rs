@@ -1,0 +1,184 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use swarmnet_dataplane::{Actual, Op, Scope};
+
+use super::*;
+use crate::desired::names::NamesWish;
+use crate::desired::{Inputs, Merger, PortWitness, fixture};
+use swarmnet_dataplane::desired::PublicationKey;
+
+#[derive(Debug, thiserror::Error)]
+#[error("no")]
+struct No;
+
+/// Counts looks and operations; refuses operations whose text holds one of the words.
+#[derive(Debug, Default)]
+struct Log {
+    looks: usize,
+    ops: Vec<String>,
+    refuse: BTreeSet<&'static str>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct FakeKernel(Arc<Mutex<Log>>);
+
+impl FakeKernel {
+    fn with<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
+        work(&mut self.0.lock().expect("nobody panicked"))
+    }
+}
+
+impl Kernel for FakeKernel {
+    type Error = No;
+
+    async fn observe(&self, _: &Scope) -> Result<Actual, No> {
+        self.with(|log| log.looks += 1);
+        Ok(Actual::default())
+    }
+
+    async fn apply(&self, op: &Op) -> Result<(), No> {
+        let text = op.to_string();
+        self.with(|log| {
+            if log.refuse.iter().any(|word| text.contains(word)) {
+                return Err(No);
+            }
+            log.ops.push(text);
+            Ok(())
+        })
+    }
+}
+
+impl Located for FakeKernel {
+    fn locate(&self, _: Vec<(Ns, PathBuf)>) {}
+}
+
+#[derive(Debug, Clone, Default)]
+struct FakeNames(Arc<Mutex<BTreeSet<SandboxId>>>);
+
+impl Names for FakeNames {
+    fn remove_surplus(&mut self, wanted: &BTreeMap<SandboxId, NamesWish>) {
+        self.0.lock().expect("nobody panicked").retain(|id| wanted.contains_key(id));
+    }
+
+    fn bring(&mut self, wanted: &BTreeMap<SandboxId, NamesWish>) -> BTreeMap<SandboxId, String> {
+        self.0.lock().expect("nobody panicked").extend(wanted.keys());
+        BTreeMap::new()
+    }
+}
+
+struct Nobody;
+
+impl PortWitness for Nobody {
+    fn foreign(&mut self, _: &BTreeSet<PublicationKey>) -> BTreeMap<PublicationKey, String> {
+        BTreeMap::new()
+    }
+}
+
+fn wish(inputs: &Inputs) -> Arc<Wish> {
+    Arc::new(Merger::new().merge(inputs, &mut Nobody))
+}
+
+struct Bench {
+    kernel: FakeKernel,
+    names: FakeNames,
+    target: Target<FakeKernel, FakeNames>,
+    _dir: tempfile::TempDir,
+}
+
+fn bench() -> Bench {
+    let dir = tempfile::tempdir().expect("a folder");
+    let memory = SysctlMemory::open(dir.path().join("sysctls.json")).expect("nothing there");
+    let (kernel, names) = (FakeKernel::default(), FakeNames::default());
+    let target = Target::new(kernel.clone(), names.clone(), Arc::new(memory));
+    Bench { kernel, names, target, _dir: dir }
+}
+
+#[tokio::test]
+async fn a_held_wish_changes_nothing_and_is_not_called_applied() {
+    let mut bench = bench();
+    let held = Inputs { view: None, held: true, ..fixture::inputs() };
+    let status = bench.target.reconcile(&wish(&held), Reason::Start).await;
+    assert_eq!(status.stamp, Stamp::default());
+    assert!(status.of_sandbox(fixture::HERE).is_some());
+    bench.kernel.with(|log| assert_eq!((log.looks, log.ops.len()), (0, 0)));
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::DesiredChanged).await;
+    assert_eq!(status.stamp.revision.0, 7);
+    bench.kernel.with(|log| assert_eq!(log.looks, 1, "the first real round looks"));
+}
+
+#[tokio::test]
+async fn a_change_is_planned_without_looking_and_names_follow() {
+    let mut bench = bench();
+    let first = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    assert_eq!(first.complaints().count(), 0, "{first:?}");
+    assert!(bench.names.0.lock().expect("nobody panicked").contains(&fixture::HERE));
+    // A plan may ask for one more look.
+    let settled = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Retry).await;
+    assert_eq!(settled.retry_after(), None);
+    let looks = bench.kernel.with(|log| {
+        log.ops.clear();
+        log.looks
+    });
+    let gone = Inputs { local: fixture::local([]), ..fixture::inputs() };
+    let status = bench.target.reconcile(&wish(&gone), Reason::DesiredChanged).await;
+    assert_eq!(status.complaints().count(), 0);
+    assert!(bench.names.0.lock().expect("nobody panicked").is_empty());
+    bench.kernel.with(|log| {
+        assert_eq!(log.looks, looks, "planned against what was brought about");
+        assert!(log.ops.iter().any(|op| op.contains("link del")), "{:?}", log.ops);
+    });
+}
+
+#[tokio::test]
+async fn a_failure_is_blamed_on_its_sandbox_and_cured_by_a_look() {
+    let mut bench = bench();
+    let link = swarmnet_dataplane::names::endpoint_link(
+        *fixture::record().attachments.iter().map(|a| &a.endpoint.id).next().expect("one"),
+    );
+    let word: &'static str = Box::leak(format!("link add {link} type veth").into_boxed_str());
+    bench.kernel.with(|log| log.refuse.insert(word));
+    let inputs = fixture::inputs();
+    let status = bench.target.reconcile(&wish(&inputs), Reason::Start).await;
+    let problem = status.of_sandbox(fixture::HERE).expect("not complete");
+    assert!(problem.contains("veth"), "{problem}");
+    assert_eq!(status.of_sandbox(fixture::THERE), None);
+    assert_eq!(status.retry_after(), Some(Duration::ZERO), "a stale view is cured at once");
+    let status = bench.target.reconcile(&wish(&inputs), Reason::Retry).await;
+    assert_eq!(status.retry_after(), Some(RETRY_SECOND), "then slower");
+    bench.kernel.with(|log| log.refuse.clear());
+    let status = bench.target.reconcile(&wish(&inputs), Reason::Retry).await;
+    assert_eq!(status.of_sandbox(fixture::HERE), None);
+    bench.kernel.with(|log| assert_eq!(log.looks, 3));
+}
+
+#[tokio::test]
+async fn a_table_that_fails_concerns_everyone() {
+    let mut bench = bench();
+    bench.kernel.with(|log| log.refuse.insert("node: nft"));
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    assert!(status.of_sandbox(fixture::HERE).is_some());
+    assert!(status.of_sandbox(fixture::THERE).is_some());
+}
+
+#[test]
+fn the_hosts_own_sysctls_are_kept_once_and_forgotten_when_given_back() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("sysctls.json");
+    let memory = SysctlMemory::open(file.clone()).expect("nothing there");
+    let key = "net/ipv4/ip_forward".to_owned();
+    memory.keep(BTreeMap::from([(key.clone(), "0".to_owned())]));
+    memory.keep(BTreeMap::from([(key.clone(), "1".to_owned())]));
+    let again = SysctlMemory::open(file).expect("readable");
+    assert_eq!(again.subscribe().borrow().get(&key).map(String::as_str), Some("0"));
+    let mut used = (*wish(&fixture::inputs()).desired).clone();
+    used.options.restore_sysctls = (**again.subscribe().borrow()).clone();
+    again.forget(&used);
+    assert_eq!(again.subscribe().borrow().len(), 1, "forwarding is still wanted");
+    let mut unused = Desired::default();
+    again.forget(&unused);
+    assert_eq!(again.subscribe().borrow().len(), 1, "not given back yet");
+    unused.options.restore_sysctls = (**again.subscribe().borrow()).clone();
+    again.forget(&unused);
+    assert!(again.subscribe().borrow().is_empty());
+}
