@@ -93,11 +93,8 @@ impl Workloads {
         };
         files::write(&paths.shim(), SHIM, &spec)?;
         files::remove(&paths.status())?;
-        let mut shim = self.spawn_shim(&paths)?;
-        // Reaps it when it ends; a daemon that is gone by then leaves that to process 1.
-        self.supervisor.spawn_transient("reap shim", async move {
-            drop(tokio::task::spawn_blocking(move || shim.wait()).await);
-        });
+        // The runtime reaps a child that nobody holds; a daemon that is gone by then leaves that to process 1.
+        drop(self.spawn_shim(&paths)?);
         let deadline = Instant::now() + START_MAX;
         loop {
             match Status::read(&paths)? {
@@ -114,7 +111,7 @@ impl Workloads {
         }
     }
 
-    fn spawn_shim(&self, paths: &SandboxPaths) -> Result<std::process::Child, LocalError> {
+    fn spawn_shim(&self, paths: &SandboxPaths) -> Result<tokio::process::Child, LocalError> {
         let log = paths.shim_log();
         let fail = |err| LocalError::File { path: log.clone(), err };
         let out = std::fs::File::create(&log).map_err(fail)?;
@@ -122,19 +119,26 @@ impl Workloads {
         command.arg("shim").arg(paths.dir()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(out);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut command = tokio::process::Command::from(command);
         command.spawn().map_err(|err| LocalError::File { path: self.exe.clone(), err })
     }
 
     /// Follows whatever the sandbox lives by: its owner, or its shim.
     fn watch(&self, record: Arc<SandboxRecord>) {
         let (this, id) = (self.clone(), record.id);
+        let stop = self.supervisor.token().clone();
         if let Some(owner) = record.owner {
             self.supervisor.spawn_transient("watch owner", async move {
-                process::ended(owner).await;
-                this.gone(id).await;
+                // cancel-safe: the next daemon watches again.
+                if stop.run_until_cancelled(process::ended(owner)).await.is_some() {
+                    this.gone(id).await;
+                }
             });
         } else if record.process.is_some() {
-            self.supervisor.spawn_transient("watch shim", async move { this.follow(id).await });
+            self.supervisor.spawn_transient("watch shim", async move {
+                // cancel-safe: the next daemon watches again, and heals what was half done.
+                stop.run_until_cancelled(this.follow(id)).await;
+            });
         }
     }
 
