@@ -42,7 +42,7 @@ use crate::watch::Watcher;
 use crate::workers::{self, GossipSlot};
 
 /// The longest time between two looks at the kernel.
-const FULL_ROUND: Duration = Duration::from_secs(300);
+const FULL_ROUND: Duration = Duration::from_mins(5);
 /// Failed rounds before a waiting attach is told.
 const TRIES: u32 = 3;
 const CLUSTER_STOP: Duration = Duration::from_secs(3);

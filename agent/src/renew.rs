@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::managers::ManagerPool;
 
 /// The clock of the machine may be set at any time, and a suspended machine does not count its sleep: look at it this often.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_mins(10);
 const PAUSE_MIN: Duration = Duration::from_secs(5);
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+const PAUSE_MAX: Duration = Duration::from_mins(10);
 
 /// One attempt failed; the present identity stays.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +49,11 @@ async fn keep_fresh(pool: &ManagerPool, tls: &TlsStore, certs: &Path) {
         {
             sleep(left.min(LOOK_EVERY)).await;
         }
-        for pause in backoff.delays() {
-            match attempt(pool, tls, certs).await {
-                Ok(()) => break,
-                Err(err) => complain(tls, &err),
-            }
+        let mut pauses = backoff.delays();
+        while let Err(err) = attempt(pool, tls, certs).await {
+            complain(tls, &err);
             pool.rotate();
-            sleep(pause).await;
+            sleep(pauses.delay()).await;
         }
     }
 }

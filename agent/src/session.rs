@@ -220,16 +220,17 @@ async fn send(
     message: agent_message::Message,
 ) -> Result<(), Status> {
     let sent = timeout(SILENCE_MAX, out.send(say(message))).await;
-    match sent {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(Status::unavailable("the manager takes no messages")),
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(())
+    } else {
+        Err(Status::unavailable("the manager takes no messages"))
     }
 }
 
 fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broken> {
     match message.message {
         Some(manager_message::Message::Snapshot(view)) => {
-            publish(config, NodeView::try_from(view)?)
+            publish(config, NodeView::try_from(view)?);
         }
         Some(manager_message::Message::Delta(delta)) => {
             let delta = ViewDelta::try_from(delta)?;

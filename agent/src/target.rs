@@ -32,7 +32,7 @@ use crate::resolver::Names;
 /// The first retry is at once: a stale view is the usual reason, and observing cures it.
 const RETRY_SECOND: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-const HELD_RETRY: Duration = Duration::from_secs(60);
+const HELD_RETRY: Duration = Duration::from_mins(1);
 const SYSCTLS: Format = Format { name: "swarmnet-sysctls", version: 1 };
 
 /// What a round brought about.

@@ -38,7 +38,7 @@ fn network(
             let overlay = overlay(scene, scene.cluster.as_ref()?, network, last)?;
             Some(desired::Network::Overlay(overlay))
         }
-        Driver::Bridge => bridge(scene, network).map(desired::Network::Bridge),
+        Driver::Bridge => Some(desired::Network::Bridge(bridge(scene, network))),
         Driver::Host => Some(desired::Network::Host),
         Driver::None => Some(desired::Network::None),
     }
@@ -91,19 +91,19 @@ fn remotes(
         .collect()
 }
 
-fn bridge(scene: &Scene<'_>, network: &Network) -> Option<Bridge> {
+fn bridge(scene: &Scene<'_>, network: &Network) -> Bridge {
     let wished = network.spec.bridge_name().and_then(LinkName::new);
     let subnets = network.subnets.iter().filter_map(|s| {
         let gateway = s.gateway?;
         Some(BridgeSubnet { subnet: s.subnet, gateway })
     });
     let underlay = scene.inputs.underlay.default_mtu_bytes();
-    Some(Bridge {
+    Bridge {
         name: wished.unwrap_or_else(|| names::bridge(network.id)),
         subnets: subnets.collect(),
         mtu_bytes: wished_mtu_bytes(network).unwrap_or(underlay),
         masquerade: network.spec.flag(option::MASQUERADE, true).unwrap_or(true),
         icc: network.spec.flag(option::ICC, true).unwrap_or(true),
         internal: network.spec.internal,
-    })
+    }
 }

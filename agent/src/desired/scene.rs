@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use swarmnet_gossip::Condition as NodeCondition;
 use swarmnet_types::{
-    Availability, Condition, Driver, Endpoint, EndpointId, Network, NetworkId, Node, NodeId,
-    NodeView, SandboxId, Service, ServiceId,
+    Availability, Condition, Driver, Endpoint, Network, NetworkId, Node, NodeId, NodeView,
+    SandboxId, Service, ServiceId,
 };
 
 use super::Inputs;
@@ -143,9 +143,5 @@ impl<'a> Cluster<'a> {
     /// The services that have a name on a network.
     pub(super) fn services_on(&self, network: NetworkId) -> impl Iterator<Item = &'a Service> {
         self.view.services.values().filter(move |s| s.vips.contains_key(&network))
-    }
-
-    pub(super) fn endpoint(&self, id: EndpointId) -> Option<&'a Endpoint> {
-        self.view.endpoints.get(&id)
     }
 }

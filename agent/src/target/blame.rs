@@ -62,7 +62,7 @@ const fn sandbox(ns: &Ns) -> Option<SandboxId> {
 }
 
 fn link(op: &Op) -> Option<&LinkName> {
-    use swarmnet_dataplane::RouteTo::{Link, Local, Nexthop, Via};
+    use swarmnet_dataplane::RouteTo::{Link, Local, Via};
     match op {
         Op::AddLink { name, .. }
         | Op::AddVeth { name, .. }
@@ -75,7 +75,6 @@ fn link(op: &Op) -> Option<&LinkName> {
         | Op::PutFdb { link, .. }
         | Op::DelFdb { link, .. } => Some(link),
         Op::PutRoute { to: Link(link) | Local(link) | Via { link, .. }, .. } => Some(link),
-        Op::PutRoute { to: Nexthop(_), .. } => None,
         _ => None,
     }
 }
