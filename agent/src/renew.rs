@@ -35,7 +35,7 @@ enum RenewError {
 }
 
 /// Renews until `stop`.
-pub async fn run(pool: ManagerPool, tls: TlsStore, certs: PathBuf, stop: CancellationToken) {
+pub(crate) async fn run(pool: ManagerPool, tls: TlsStore, certs: PathBuf, stop: CancellationToken) {
     // cancel-safe: an attempt that is dropped has changed nothing, or all there is to change.
     stop.run_until_cancelled(keep_fresh(&pool, &tls, &certs)).await;
 }

@@ -139,7 +139,7 @@ fn forward_stop(stopping: &Arc<Stopping>, signal: i32) -> Result<(), ShimError> 
             let child = stopping.child.load(Ordering::SeqCst);
             if child > 0 {
                 // Gone meanwhile is as good.
-                drop(kill(Pid::from_raw(child), signal));
+                let _ = kill(Pid::from_raw(child), signal);
             }
         }
     });
@@ -206,14 +206,14 @@ fn wait(child: &mut Child, log: &log::Log) -> i32 {
             let (log, done) = (log.clone(), done.clone());
             thread::spawn(move || {
                 log.copy(pipe, stream);
-                drop(done.send(()));
+                let _ = done.send(());
             });
         }
     }
     drop(done);
     let exit = child.wait();
     for _ in 0..2 {
-        drop(finished.recv_timeout(std::time::Duration::from_millis(500)));
+        let _ = finished.recv_timeout(std::time::Duration::from_millis(500));
     }
     match exit {
         Ok(exit) => exit.code().or(exit.signal().map(|s| 128 + s)).unwrap_or(1),

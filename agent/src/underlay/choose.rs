@@ -187,3 +187,94 @@ fn system_addr(interfaces: &[Interface]) -> Result<IpAddr, AddressError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use swarmnet_dataplane::LinkName;
+
+    use super::*;
+
+    fn device(name: &str, addrs: &[&str]) -> Interface {
+        Interface {
+            name: LinkName::new(name).expect("a name"),
+            kind: if name == "lo" { LinkKind::Loopback } else { LinkKind::Other },
+            mtu_bytes: 1500,
+            up: name != "down0",
+            ours: name.starts_with("br-"),
+            addrs: addrs.iter().map(|a| a.parse().expect("a net")).collect(),
+        }
+    }
+
+    fn one() -> Vec<Interface> {
+        vec![
+            device("lo", &["127.0.0.1/8"]),
+            device("eth0", &["192.0.2.1/24", "2001:db8::1/64"]),
+            device("down0", &["10.9.0.1/24"]),
+            device("br-1", &["172.18.0.1/16"]),
+        ]
+    }
+
+    fn sentence(interfaces: &[Interface], text: &str) -> String {
+        advertise(interfaces, text, 2377).expect_err("no choice").to_string()
+    }
+
+    #[test]
+    fn the_only_candidate_is_chosen_and_ipv4_goes_first() {
+        let chosen = advertise(&one(), "", 2377).expect("one candidate");
+        assert_eq!(chosen.addr.to_string(), "192.0.2.1:2377");
+        for (text, addr) in [
+            ("eth0", "192.0.2.1:2377"),
+            ("eth0:2400", "192.0.2.1:2400"),
+            ("192.0.2.1:2400", "192.0.2.1:2400"),
+            ("2001:db8::1", "[2001:db8::1]:2377"),
+            ("[2001:db8::1]:2400", "[2001:db8::1]:2400"),
+        ] {
+            let chosen = advertise(&one(), text, 2377).expect(text);
+            assert_eq!(chosen.addr.to_string(), addr, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_choice_names_the_candidates() {
+        let several = [device("eth0", &["192.0.2.1/24", "192.0.2.2/24"])];
+        assert_eq!(
+            sentence(&several, ""),
+            "could not choose an IP address to advertise since this system has multiple addresses on interface eth0 (192.0.2.1 and 192.0.2.2) - specify one with --advertise-addr"
+        );
+        assert_eq!(
+            sentence(&several, "eth0"),
+            "interface eth0 has more than one IPv4 address (192.0.2.1 and 192.0.2.2)"
+        );
+        let two = [device("eth0", &["192.0.2.1/24"]), device("eth1", &["198.51.100.1/24"])];
+        assert_eq!(
+            sentence(&two, ""),
+            "could not choose an IP address to advertise since this system has multiple addresses on different interfaces (192.0.2.1 on eth0 and 198.51.100.1 on eth1) - specify one with --advertise-addr"
+        );
+        assert!(sentence(&two, "203.0.113.9").starts_with("must specify a listening address"));
+        assert_eq!(
+            sentence(&[device("eth0", &[])], "eth0"),
+            "interface eth0 has no usable IPv4 or IPv6 address"
+        );
+    }
+
+    #[test]
+    fn bad_words_are_refused_with_dockers_sentences() {
+        for text in ["0.0.0.0", "::", "224.0.0.1", "eth9", ":2377", "eth0:x", "eth0:0", "[::1"] {
+            assert!(sentence(&one(), text).starts_with("advertise address must be"), "{text}");
+        }
+        let at: SocketAddr = "192.0.2.1:2377".parse().expect("an address");
+        assert_eq!(listen(&one(), "", at), Ok("0.0.0.0:2377".parse().expect("an address")));
+        assert_eq!(listen(&one(), "nope", at), Err(AddressError::Listen));
+        for text in ["192.0.2.1:4789", "0.0.0.0", "nope"] {
+            assert_eq!(data_path(&one(), text, at.ip()), Err(AddressError::DataPath), "{text}");
+        }
+        assert_eq!(data_path(&one(), "eth0", at.ip()), Ok(at.ip()));
+    }
+
+    #[test]
+    fn an_address_translated_on_the_way_leaves_the_data_path_at_home() {
+        let chosen = advertise(&one(), "203.0.113.9:2400", 2377).expect("behind NAT");
+        assert_eq!(chosen.addr.to_string(), "203.0.113.9:2400");
+        assert_eq!(chosen.local.to_string(), "192.0.2.1");
+    }
+}

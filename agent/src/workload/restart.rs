@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Delay before the first restart; doubled with each that follows (Docker's).
 const DELAY_FIRST: Duration = Duration::from_millis(100);
 /// Docker's cap.
-const DELAY_MAX: Duration = Duration::from_secs(60);
+const DELAY_MAX: Duration = Duration::from_mins(1);
 /// A process that lived this long starts the delays anew (Docker's).
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -125,6 +125,6 @@ mod tests {
     fn delays_double_up_to_a_minute() {
         assert_eq!(delay(0), Duration::from_millis(100));
         assert_eq!(delay(3), Duration::from_millis(800));
-        assert_eq!(delay(u32::MAX), Duration::from_secs(60));
+        assert_eq!(delay(u32::MAX), Duration::from_mins(1));
     }
 }
