@@ -14,7 +14,10 @@ use crate::error::CliError;
 /// Where the daemon listens when nobody says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/swarmnet/swarmnet.sock";
 
-/// Both services of a daemon, over one connection.
+/// A list of ten thousand endpoints is about 3 MB.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// The services of a daemon, over one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Daemon {
     pub(crate) control: ControlClient<Channel>,
@@ -28,8 +31,6 @@ impl Daemon {
     pub(crate) async fn connect(socket: Option<&Path>) -> Result<Self, CliError> {
         let path = socket.unwrap_or(Path::new(DEFAULT_SOCKET)).to_owned();
         let channel = channel(path).await?;
-        // A view of ten thousand endpoints is about 3 MB.
-        const MESSAGE_BYTES_MAX: usize = 64 << 20;
         Ok(Self {
             control: ControlClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),

@@ -66,7 +66,7 @@ pub(crate) fn report(err: &CliError) {
 /// A template is checked before anything is done.
 pub(crate) fn check_template(format: Option<&str>) -> Result<(), CliError> {
     match format {
-        Some(text) => Ok(drop(Template::parse(text)?)),
+        Some(text) => Template::parse(text).map(drop).map_err(Into::into),
         None => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn print_list(
     let format = how.format.as_deref().unwrap_or("table");
     let text = match format {
         _ if how.quiet && how.format.is_none() => lines(rows, "{{.ID}}")?,
-        "json" => rows.iter().map(|r| format!("{r}\n")).collect(),
+        "json" => rows.iter().flat_map(|r| [r.to_string(), "\n".to_owned()]).collect(),
         "table" => default_table(rows, columns)?,
         _ => match format.strip_prefix("table ") {
             Some(template) => custom_table(rows, &unescape(template))?,

@@ -161,7 +161,7 @@ impl Control for ControlGrpc {
     }
 
     async fn get_cluster(&self, _: Request<v1::GetClusterRequest>) -> Answer<v1::ClusterStatus> {
-        self.cluster_status().await.map(Response::new)
+        self.cluster_status().map(Response::new)
     }
 
     type WaitStream = Pin<Box<dyn Stream<Item = Result<v1::WaitProgress, Status>> + Send>>;

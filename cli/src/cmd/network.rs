@@ -255,7 +255,9 @@ async fn prune(args: PruneArgs, mut daemon: Daemon) -> Result<(), CliError> {
     }
     if !removed.is_empty() {
         print_line("Deleted Networks:");
-        removed.iter().for_each(|name| print_line(name.as_str()));
+        for name in &removed {
+            print_line(name.as_str());
+        }
     }
     Ok(())
 }

@@ -195,7 +195,7 @@ impl Running {
         if let Some(mut child) = self.started {
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
             // Gone already is as good.
-            drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM));
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             drop(child.wait());
         }
         err.into()

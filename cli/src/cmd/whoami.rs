@@ -65,11 +65,11 @@ pub(crate) async fn run(args: WhoamiArgs) -> Result<(), CliError> {
     let fail = |err| CliError::failure(format!("cannot listen on {}: {err}", args.listen));
     let listener =
         TcpListener::from_std(bind(addr, Type::STREAM).map_err(fail)?.into()).map_err(fail)?;
-    let udp = match args.udp {
-        true => {
-            Some(UdpSocket::from_std(bind(addr, Type::DGRAM).map_err(fail)?.into()).map_err(fail)?)
-        }
-        false => None,
+    let udp = if args.udp {
+        let socket = bind(addr, Type::DGRAM).map_err(fail)?;
+        Some(UdpSocket::from_std(socket.into()).map_err(fail)?)
+    } else {
+        None
     };
     let mut workers = JoinSet::new();
     if let Some(socket) = udp {

@@ -11,6 +11,8 @@ use crate::error::CliError;
 const CONFIG: &str = "/etc/swarmnet/swarmnet.toml";
 const STATE: &str = "/var/lib/swarmnet";
 const RUN: &str = "/run/swarmnet";
+/// Consensus says at `info` what is of interest to its own authors.
+const LOG_LEVEL: &str = "info,openraft=warn";
 
 /// Where a node's files are, so that many nodes can live on one machine.
 #[derive(Debug, Clone, Args)]
@@ -98,7 +100,7 @@ impl Settings {
             name: document.name.unwrap_or_else(hostname),
             state_dir: folders.state_dir.clone().or(document.state_dir).unwrap_or(STATE.into()),
             run_dir: folders.run_dir.clone().or(document.run_dir).unwrap_or(RUN.into()),
-            log_level: document.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_level: document.log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
             log_format: document.log_format.unwrap_or_else(|| "text".to_owned()),
             forward_accept: document.forward_accept.unwrap_or(true),
             worker_threads: document.worker_threads.unwrap_or(2).max(1),

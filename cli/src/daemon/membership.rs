@@ -33,9 +33,9 @@ use crate::error::CliError;
 const CONTROL_PORT: u16 = 2377;
 const DATA_PATH_PORT: u16 = 4789;
 const POOL_MASK_LEN: u32 = 24;
-const CERT_EXPIRY: Duration = Duration::from_secs(90 * 24 * 3600);
+const CERT_EXPIRY: Duration = Duration::from_hours(90 * 24);
 /// Swarm's minimum (`sw:§1.1`).
-const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
+const CERT_EXPIRY_MIN: Duration = Duration::from_hours(1);
 /// How long the first view may take to reach the kernel.
 const READY_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -345,7 +345,7 @@ impl Node {
         for addr in addrs {
             let channel = swarmnet_pki::join_channel(addr, token.ca_fingerprint);
             match JoinClient::new(channel).join(message.clone()).await {
-                Ok(answer) => return self.take_in(answer.into_inner(), &key, token, place),
+                Ok(answer) => return self.take_in(&answer.into_inner(), &key, token, place),
                 Err(status) if std::error::Error::source(&status).is_none() => {
                     return Err(status.into());
                 }
@@ -357,7 +357,7 @@ impl Node {
 
     fn take_in(
         &self,
-        answer: v1::JoinResponse,
+        answer: &v1::JoinResponse,
         key: &NodeKey,
         token: &JoinToken,
         place: &mut Place,
@@ -482,9 +482,9 @@ impl MembershipGrpc {
     }
 }
 
-fn status(err: CliError) -> Status {
+fn status(err: &CliError) -> Status {
     match err {
-        CliError::Usage(text) => Status::invalid_argument(text),
+        CliError::Usage(text) => Status::invalid_argument(text.clone()),
         other => Status::failed_precondition(other.to_string()),
     }
 }
@@ -495,14 +495,14 @@ impl Membership for MembershipGrpc {
         &self,
         request: Request<v1::InitRequest>,
     ) -> Result<Response<v1::InitResponse>, Status> {
-        self.node.init(request.into_inner()).await.map(Response::new).map_err(status)
+        self.node.init(request.into_inner()).await.map(Response::new).map_err(|err| status(&err))
     }
 
     async fn join_cluster(
         &self,
         request: Request<v1::JoinClusterRequest>,
     ) -> Result<Response<v1::JoinClusterResponse>, Status> {
-        self.node.join(request.into_inner()).await.map(Response::new).map_err(status)
+        self.node.join(request.into_inner()).await.map(Response::new).map_err(|err| status(&err))
     }
 
     async fn leave(
@@ -510,6 +510,6 @@ impl Membership for MembershipGrpc {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::LeaveResponse>, Status> {
         let left = self.node.leave(request.into_inner().force).await;
-        left.map(|()| Response::new(v1::LeaveResponse {})).map_err(status)
+        left.map(|()| Response::new(v1::LeaveResponse {})).map_err(|err| status(&err))
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Why a template cannot be used. One line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
+pub(crate) enum TemplateError {
     #[error("template parsing error: unclosed action in `{text}`")]
     Unclosed { text: String },
     #[error("template parsing error: unexpected `{token}`{hint}")]
@@ -33,14 +33,14 @@ pub enum TemplateError {
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Template {
+pub(crate) struct Template {
     nodes: Vec<parse::Node>,
 }
 
 impl Template {
     /// # Errors
     /// The parsing variants of [`TemplateError`].
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         Ok(Self { nodes: parse::parse(lex::lex(text)?)? })
     }
 
@@ -48,7 +48,7 @@ impl Template {
     ///
     /// # Errors
     /// The executing variants of [`TemplateError`].
-    pub fn run(&self, data: &Value) -> Result<String, TemplateError> {
+    pub(crate) fn run(&self, data: &Value) -> Result<String, TemplateError> {
         eval::run(&self.nodes, data)
     }
 }

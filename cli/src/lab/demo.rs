@@ -170,7 +170,10 @@ impl Demo<'_> {
     fn spread(&mut self) -> Result<(), CliError> {
         say("over all tasks", &format!("{MANY} requests to m1 (192.0.2.11)"));
         let tasks = self.tasks_seen("192.0.2.11:5000", MANY)?;
-        print_line(&format!("answered by {}", Vec::from_iter(tasks.iter().cloned()).join(", ")));
+        print_line(&format!(
+            "answered by {}",
+            tasks.iter().cloned().collect::<Vec<_>>().join(", ")
+        ));
         self.steps += 1;
         expect(tasks.len() == 3, "all three tasks answer")
     }
@@ -238,7 +241,7 @@ impl Demo<'_> {
         let tasks = self.tasks_seen("192.0.2.53:5000", MANY)?;
         print_line(&format!(
             "{lost} of {asked} requests were lost before its task left balancing; now {} answer",
-            Vec::from_iter(tasks.iter().cloned()).join(", ")
+            tasks.iter().cloned().collect::<Vec<_>>().join(", ")
         ));
         self.steps += 1;
         expect(!tasks.contains("w2"), "nothing is sent to the dead node")

@@ -38,7 +38,9 @@ pub(super) fn run(args: &DownArgs) -> Result<(), CliError> {
 pub(super) fn remove(lab: &Lab) -> Result<(), CliError> {
     let holders: Vec<_> =
         lab.nodes.iter().map(|n| n.holder).chain(std::iter::once(lab.wire)).collect();
-    holders.iter().for_each(|holder| end(*holder));
+    for holder in &holders {
+        end(*holder);
+    }
     for holder in holders {
         wait_gone(holder)?;
     }
@@ -49,7 +51,7 @@ pub(super) fn remove(lab: &Lab) -> Result<(), CliError> {
 pub(super) fn end(holder: Process) {
     if holder.is_alive() {
         // Gone meanwhile is as good.
-        drop(kill(pid(holder), Signal::SIGKILL));
+        let _ = kill(pid(holder), Signal::SIGKILL);
     }
 }
 

@@ -68,7 +68,8 @@ pub(super) fn heal(args: &HealArgs) -> Result<(), CliError> {
     match (a, &args.b) {
         (Some(a), Some(b)) => {
             let (_, b) = split(b);
-            (lab.node(a)?, lab.node(b)?);
+            lab.node(a)?;
+            lab.node(b)?;
             lab.cuts.remove(&pair(a, b));
         }
         (Some(a), None) => {

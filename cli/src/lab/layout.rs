@@ -118,13 +118,14 @@ impl Underlay {
     /// The underlay's own addresses: the way out of every node.
     pub(crate) fn gateways(&self) -> Vec<IpNet> {
         let (v4, v6) = self.host(1);
-        self.with_prefix(v4, v6)
+        with_prefix(v4, v6)
     }
+}
 
-    fn with_prefix(&self, v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Vec<IpNet> {
-        let v6 = v6.map(|v6| IpNet::V6(Ipv6Net::new_assert(v6, 64)));
-        std::iter::once(IpNet::V4(Ipv4Net::new_assert(v4, 24))).chain(v6).collect()
-    }
+/// Addresses of a /24 and a /64.
+fn with_prefix(v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Vec<IpNet> {
+    let v6 = v6.map(|v6| IpNet::V6(Ipv6Net::new_assert(v6, 64)));
+    std::iter::once(IpNet::V4(Ipv4Net::new_assert(v4, 24))).chain(v6).collect()
 }
 
 impl Node {
@@ -139,8 +140,8 @@ impl Node {
     }
 
     /// Its addresses with prefix length.
-    pub(crate) fn addrs(&self, underlay: &Underlay) -> Vec<IpNet> {
-        underlay.with_prefix(self.ipv4, self.ipv6)
+    pub(crate) fn addrs(&self) -> Vec<IpNet> {
+        with_prefix(self.ipv4, self.ipv6)
     }
 
     pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {

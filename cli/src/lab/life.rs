@@ -40,7 +40,7 @@ pub(super) fn add(args: &AddArgs) -> Result<(), CliError> {
         .unwrap_or_else(|| Node::new(kind, kind.count_max() + 1, &lab.underlay))
         .map_err(CliError::failure)?;
     let name = node.name.clone();
-    up::place(&mut lab, node.clone())?;
+    up::place(&mut lab, &node)?;
     if kind.has_daemon() {
         let manager = live_manager(&lab)?;
         let tokens = daemons::Tokens::read(&lab, &manager)?;
@@ -107,7 +107,7 @@ pub(super) fn start(reference: &str) -> Result<(), CliError> {
     let mut lab = Lab::load(name)?;
     let record = lab.node(node)?.clone();
     if !record.holder.is_alive() {
-        up::place(&mut lab, record.node.clone())?;
+        up::place(&mut lab, &record.node)?;
     }
     if record.node.kind.has_daemon() {
         if daemon(&lab, node).is_some() {

@@ -95,7 +95,7 @@ fn build(lab: &mut Lab, args: &UpArgs) -> Result<(), CliError> {
     {
         for ordinal in 1..=count {
             let node = Node::new(kind, ordinal, &lab.underlay).map_err(CliError::usage)?;
-            place(lab, node)?;
+            place(lab, &node)?;
         }
     }
     daemons::init(lab, "m1")?;
@@ -109,14 +109,14 @@ fn build(lab: &mut Lab, args: &UpArgs) -> Result<(), CliError> {
 }
 
 /// Makes a node's namespaces and plugs it in.
-pub(super) fn place(lab: &mut Lab, node: Node) -> Result<(), CliError> {
+pub(super) fn place(lab: &mut Lab, node: &Node) -> Result<(), CliError> {
     let dir = lab.folder().node(&node.name);
     fs::create_dir_all(&dir).map_err(|err| file_error("make", &dir, &err))?;
     let holder = hold::spawn(&node.name, &dir)?;
     lab.nodes.retain(|n| n.node.name != node.name);
     lab.nodes.push(NodeRecord { node: node.clone(), holder });
     lab.save()?;
-    wire::plug(lab, &node, holder)
+    wire::plug(lab, node, holder)
 }
 
 fn start(mut command: Command) -> Result<Child, CliError> {

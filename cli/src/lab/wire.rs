@@ -79,7 +79,7 @@ pub(super) fn plug(lab: &Lab, node: &Node, holder: Process) -> Result<(), CliErr
     wire.set_link(&port, &LinkChange::Master(Some(link(BRIDGE))))?;
     wire.set_link(&port, &LinkChange::Up)?;
     inside.set_link(&LinkName::loopback(), &LinkChange::Up)?;
-    for addr in node.addrs(&lab.underlay) {
+    for addr in node.addrs() {
         inside.add_addr(&eth0, addr)?;
     }
     inside.set_link(&eth0, &LinkChange::Up)?;

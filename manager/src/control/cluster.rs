@@ -36,7 +36,7 @@ impl ControlGrpc {
         Ok(v1::GetTokenResponse { token: join::token(&self.writer, role)?.to_string() })
     }
 
-    pub(super) async fn cluster_status(&self) -> Result<v1::ClusterStatus, Status> {
+    pub(super) fn cluster_status(&self) -> Result<v1::ClusterStatus, Status> {
         let cluster = join::cluster(&self.writer)?;
         let raft = self.writer.raft().status();
         let alive = acks::alive(&self.liveness);

@@ -44,7 +44,10 @@ pub(crate) async fn run(args: LogsArgs, mut daemon: Daemon) -> Result<(), CliErr
         ))
     })?;
     let mut at = print_from(Path::new(&path), 0, &args)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW_INTERVAL).await;
         let running = sandbox::find(&mut daemon, &args.sandbox)
             .await
@@ -54,10 +57,9 @@ pub(crate) async fn run(args: LogsArgs, mut daemon: Daemon) -> Result<(), CliErr
         let all = LogsArgs { tail: None, sandbox: String::new(), ..args };
         at = print_from(Path::new(&path), if len < at { 0 } else { at }, &all)?;
         if !running {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Prints whole lines from an offset on; returns where to go on.

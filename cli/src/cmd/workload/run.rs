@@ -52,7 +52,7 @@ async fn background(args: RunArgs, mut daemon: Daemon) -> Result<(), CliError> {
     let argv = args
         .argv
         .into_iter()
-        .map(|word| word.into_string())
+        .map(OsString::into_string)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|word| CliError::usage(format!("not UTF-8: {}", word.to_string_lossy())))?;
     let request = v1::RunRequest {
@@ -78,9 +78,11 @@ async fn background(args: RunArgs, mut daemon: Daemon) -> Result<(), CliError> {
 /// `KEY` alone passes on the caller's value. The daemon has an environment of its own, so the caller's PATH goes along.
 fn environment(words: &[String]) -> Vec<String> {
     let path = std::env::var("PATH").ok().map(|path| format!("PATH={path}"));
-    let given = words.iter().filter_map(|word| match word.contains('=') {
-        true => Some(word.clone()),
-        false => std::env::var(word).ok().map(|value| format!("{word}={value}")),
+    let given = words.iter().filter_map(|word| {
+        if word.contains('=') {
+            return Some(word.clone());
+        }
+        std::env::var(word).ok().map(|value| format!("{word}={value}"))
     });
     path.into_iter().chain(given).collect()
 }

@@ -70,10 +70,9 @@ fn action_end(text: &str) -> Option<usize> {
             Some(_) if escaped => escaped = false,
             Some('"') if c == '\\' => escaped = true,
             Some(q) if c == q => quote = None,
-            Some(_) => {}
             None if c == '"' || c == '`' => quote = Some(c),
             None if text[i..].starts_with("}}") => return Some(i),
-            None => {}
+            _ => {}
         }
     }
     None
@@ -125,7 +124,7 @@ fn ident(text: &str) -> &str {
     &text[..end]
 }
 
-/// `.A.B` → ["A", "B"] and how many bytes that was.
+/// The names of `.A.B`, and how many bytes that was.
 fn path(text: &str) -> (Vec<String>, usize) {
     let (mut names, mut used) = (Vec::new(), 0);
     while let Some(rest) = text[used..].strip_prefix('.') {

@@ -53,7 +53,7 @@ pub(super) enum Operand {
 /// What ended a list of nodes.
 enum End {
     Input,
-    End,
+    Closed,
     /// `else`, or `else if` with its condition.
     Else(Vec<Token>),
 }
@@ -62,7 +62,7 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, TemplateError> {
     let mut pieces = pieces.into_iter();
     match list(&mut pieces)? {
         (nodes, End::Input) => Ok(nodes),
-        (_, End::End) => Err(unexpected("end", " without if, range or with")),
+        (_, End::Closed) => Err(unexpected("end", " without if, range or with")),
         (_, End::Else(_)) => Err(unexpected("else", " without if, range or with")),
     }
 }
@@ -84,7 +84,7 @@ fn list(pieces: &mut Pieces) -> Result<(Vec<Node>, End), TemplateError> {
             _ => "",
         };
         match keyword {
-            "end" => return Ok((nodes, End::End)),
+            "end" => return Ok((nodes, End::Closed)),
             "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
             "if" => nodes.push(if_node(&tokens[1..], pieces)?),
             "with" => {
@@ -113,7 +113,7 @@ fn if_node(condition: &[Token], pieces: &mut Pieces) -> Result<Node, TemplateErr
     let (then, end) = list(pieces)?;
     let otherwise = match end {
         End::Input => return Err(TemplateError::NoEnd),
-        End::End => Vec::new(),
+        End::Closed => Vec::new(),
         End::Else(words) => match words.as_slice() {
             [] => closed(pieces)?,
             [Token::Word(word), condition @ ..] if word == "if" => {
@@ -143,7 +143,7 @@ fn branches(pieces: &mut Pieces) -> Result<(Vec<Node>, Vec<Node>), TemplateError
     let (then, end) = list(pieces)?;
     match end {
         End::Input => Err(TemplateError::NoEnd),
-        End::End => Ok((then, Vec::new())),
+        End::Closed => Ok((then, Vec::new())),
         End::Else(words) if words.is_empty() => Ok((then, closed(pieces)?)),
         End::Else(_) => Err(unexpected("else", " with a condition")),
     }
@@ -151,7 +151,7 @@ fn branches(pieces: &mut Pieces) -> Result<(Vec<Node>, Vec<Node>), TemplateError
 
 fn closed(pieces: &mut Pieces) -> Result<Vec<Node>, TemplateError> {
     match list(pieces)? {
-        (nodes, End::End) => Ok(nodes),
+        (nodes, End::Closed) => Ok(nodes),
         (_, End::Input) => Err(TemplateError::NoEnd),
         (_, End::Else(_)) => Err(unexpected("else", " after else")),
     }
