@@ -294,10 +294,7 @@ impl Control for ControlProxy {
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<Self::WaitStream> {
         let request = request.into_inner();
-        let call = |channel| {
-            let request = request;
-            async move { ControlClient::new(channel).wait(request).await }
-        };
+        let call = |channel| async move { ControlClient::new(channel).wait(request).await };
         let stream = self.cluster.call(call).await.map_err(|err| refused(&err))?;
         Ok(Response::new(Box::pin(stream)))
     }
