@@ -233,7 +233,7 @@ impl Agent {
         *self.member() = Some(member);
     }
 
-    /// Ends the node's part in its cluster; with its view the kernel objects of the cluster go.
+    /// Ends the node's part in its cluster, and returns when its objects are out of the kernel too.
     pub async fn leave_cluster(&self) {
         let inner = &self.0;
         let member = self.member().take();
@@ -248,6 +248,12 @@ impl Agent {
         inner.liveness.send_replace(Arc::default());
         inner.view.send_replace(None);
         inner.applied.send_replace(Applied::default());
+        let mut rounds = inner.rounds.status();
+        let bare = rounds.wait_for(|r| r.as_ref().is_some_and(|r| r.status.is_settled_alone()));
+        // What cannot be removed in time, the reconciler goes on removing.
+        if timeout(CLUSTER_STOP, bare).await.is_err() {
+            tracing::warn!("not everything of the left cluster is out of the kernel yet");
+        }
     }
 
     fn member(&self) -> MutexGuard<'_, Option<Member>> {

@@ -60,6 +60,11 @@ impl Status {
         self.problems.iter().chain(of_kernel)
     }
 
+    /// All is as a wish outside any cluster says.
+    pub fn is_settled_alone(&self) -> bool {
+        self.stamp.revision.0 == 0 && self.retry_after.is_none()
+    }
+
     /// Why a sandbox is not as wished, if it is not.
     pub fn of_sandbox(&self, id: SandboxId) -> Option<&String> {
         self.sandboxes.get(&id).or(self.common.first())
