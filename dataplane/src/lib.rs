@@ -17,6 +17,8 @@ pub mod actual;
 pub mod desired;
 mod driver;
 pub mod kernel;
+#[cfg(any(test, feature = "testing"))]
+pub mod model;
 pub mod mtu;
 pub mod names;
 pub mod nft;

@@ -28,6 +28,8 @@ use crate::object::{LinkName, Ns};
 use crate::op::Op;
 use crate::render::{self, Shape, Target};
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use objects::detach;
 use stage::Stages;
 
 /// Operations, in the order to do them.

@@ -42,8 +42,7 @@ pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
     let same = |a: &Arc<Sandbox>, b: &Arc<Sandbox>| same_frame && shared(a, b) && !touched(a);
     (before.sandboxes, after.sandboxes) = split(&old.sandboxes, &new.sandboxes, same);
     (before.services, after.services) = split(&old.services, &new.services, shared);
-    (before.publications, after.publications) =
-        split(&old.publications, &new.publications, shared);
+    (before.publications, after.publications) = split(&old.publications, &new.publications, shared);
     (before, after)
 }
 
@@ -146,7 +145,11 @@ fn fabric((old, new): (&Desired, &Desired), same: bool, parts: (&mut Desired, &m
 
 type Peers = BTreeMap<NodeIndex, Peer>;
 
-fn with_peers_of(mut peers: Peers, tasks: &BTreeMap<EndpointId, FabricTask>, all: &Fabric) -> Peers {
+fn with_peers_of(
+    mut peers: Peers,
+    tasks: &BTreeMap<EndpointId, FabricTask>,
+    all: &Fabric,
+) -> Peers {
     for task in tasks.values() {
         peers.extend(all.peers.get_key_value(&task.node).map(|(k, v)| (*k, v.clone())));
     }
@@ -207,9 +210,8 @@ pub(super) fn with_changed_tables(
             found.insert(Ns::Sandbox(*id));
         }
     }
-    let lost = old.sandboxes.iter().filter(|(id, s)| {
-        !s.netns.ours && !new.sandboxes.contains_key(id)
-    });
+    let lost =
+        old.sandboxes.iter().filter(|(id, s)| !s.netns.ours && !new.sandboxes.contains_key(id));
     found.extend(lost.map(|(id, _)| Ns::Sandbox(*id)));
     found
 }

@@ -76,10 +76,6 @@ impl Stages {
             self.flows,
             self.last,
         ];
-        Plan {
-            ops: ops.concat(),
-            conflicts: self.conflicts,
-            wants_round: self.wants_round,
-        }
+        Plan { ops: ops.concat(), conflicts: self.conflicts, wants_round: self.wants_round }
     }
 }

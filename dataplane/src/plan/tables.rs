@@ -17,13 +17,7 @@ use super::stage::Stages;
 
 type Tables = BTreeMap<TableId, Table>;
 
-pub(super) fn plan(
-    ns: Ns,
-    seen: &Tables,
-    wanted: &Tables,
-    removed: &Removed,
-    stages: &mut Stages,
-) {
+pub(super) fn plan(ns: Ns, seen: &Tables, wanted: &Tables, removed: &Removed, stages: &mut Stages) {
     let ids: std::collections::BTreeSet<_> = seen.keys().chain(wanted.keys()).collect();
     for id in ids {
         let (seen, wanted) = (seen.get(id), wanted.get(id));

@@ -1,0 +1,292 @@
+//! Plans on the model kernel: sentences first, then properties over random wishes, faults and drift.
+
+mod fixture;
+mod property;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use swarmnet_types::{Algorithm, DualStack, NodeIndex};
+
+use super::*;
+use crate::desired::{Network, Publication};
+use crate::model::ModelKernel;
+use crate::names;
+use crate::nft::{Family, NftOp, TableId};
+use crate::object::{ForeignChain, ForwardMatch, Link, LinkKind};
+use fixture::*;
+
+/// Applies a whole plan; every operation must be accepted.
+fn run(kernel: &ModelKernel, plan: &Plan) {
+    for op in &plan.ops {
+        kernel.apply_now(op).unwrap_or_else(|err| panic!("{err}\nplan:\n{}", lines(plan)));
+    }
+}
+
+fn lines(plan: &Plan) -> String {
+    plan.ops.iter().map(|op| format!("  {op}\n")).collect()
+}
+
+fn bring(kernel: &ModelKernel, desired: &Desired) -> Plan {
+    let made = plan(&kernel.seen(), desired);
+    run(kernel, &made);
+    let again = plan(&kernel.seen(), desired);
+    assert_eq!(again.ops, vec![], "a second plan does something:\n{}", lines(&again));
+    made
+}
+
+fn position(plan: &Plan, what: impl Fn(&Op) -> bool) -> usize {
+    plan.ops.iter().position(what).unwrap_or_else(|| panic!("not in the plan:\n{}", lines(plan)))
+}
+
+#[test]
+fn plan_filters_vxlan_before_the_first_device_and_after_the_last() {
+    let kernel = ModelKernel::default();
+    let up = bring(&kernel, &world());
+    let node =
+        |op: &Op| matches!(op, Op::Nft { ns: Ns::Node, table, .. } if table.family == Family::Inet);
+    let vxlan =
+        |op: &Op| matches!(op, Op::AddLink { link, .. } if matches!(link.kind, LinkKind::Vxlan(_)));
+    assert!(position(&up, node) < position(&up, vxlan));
+    let down = bring(&kernel, &Desired::default());
+    let gone = |op: &Op| matches!(op, Op::Nft { ops, .. } if *ops == [NftOp::DelTable] && node(op));
+    assert!(
+        position(&down, gone)
+            > down.ops.iter().rposition(|op| matches!(op, Op::DelLink { .. })).expect("links")
+    );
+}
+
+#[test]
+fn plan_for_nothing_leaves_nothing() {
+    let kernel = ModelKernel::default();
+    bring(&kernel, &world());
+    bring(&kernel, &Desired::default());
+    let left = kernel.seen();
+    assert_eq!(left.namespaces.keys().collect::<Vec<_>>(), [&Ns::Node]);
+    assert!(left.namespaces[&Ns::Node].is_bare(), "{left:?}");
+}
+
+#[test]
+fn plan_checks_a_port_before_it_is_up() {
+    let kernel = ModelKernel::default();
+    let up = bring(&kernel, &world());
+    let port = names::endpoint_link(endpoint(1));
+    let check = |op: &Op| matches!(op, Op::Nft { ns: Ns::Overlay, table, .. } if table.family == Family::Netdev);
+    let rises = |op: &Op| matches!(op, Op::SetLink { name, change: crate::LinkChange::Up, .. } if *name == port);
+    assert!(position(&up, check) < position(&up, rises));
+}
+
+#[test]
+fn plan_switches_ipv6_off_where_there_is_none_before_the_link_is_up() {
+    let kernel = ModelKernel::default();
+    let up = bring(&kernel, &world());
+    // The bridge sandbox has IPv4 only.
+    let off = |op: &Op| {
+        matches!(op, Op::SetSysctl { ns: Ns::Sandbox(id), key, value }
+            if *id == sandbox(2) && key == "net/ipv6/conf/eth0/disable_ipv6" && value == "1")
+    };
+    let rises = |op: &Op| {
+        matches!(op, Op::SetLink { ns: Ns::Sandbox(id), name, change: crate::LinkChange::Up }
+            if *id == sandbox(2) && name.as_str() == "eth0")
+    };
+    assert!(position(&up, off) < position(&up, rises));
+}
+
+#[test]
+fn plan_heals_what_others_removed() {
+    let kernel = ModelKernel::default();
+    let desired = world();
+    bring(&kernel, &desired);
+    kernel.meddle(|actual| {
+        let overlay = actual.namespaces.get_mut(&Ns::Overlay).expect("there is an overlay");
+        overlay.fdb.pop_first();
+        overlay.neighbours.pop_first();
+        let node = actual.namespaces.get_mut(&Ns::Node).expect("always");
+        node.tables = Some(BTreeMap::new());
+        node.rules.clear();
+    });
+    let healed = bring(&kernel, &desired);
+    let relinks = healed.ops.iter().any(|op| matches!(op, Op::DelLink { .. } | Op::AddLink { .. }));
+    assert!(!relinks, "no link flaps:\n{}", lines(&healed));
+}
+
+#[test]
+fn plan_leaves_a_foreign_link_alone() {
+    let kernel = ModelKernel::default();
+    let mut foreign = Link::up(LinkKind::Other, String::new());
+    foreign.mtu_bytes = Some(1500);
+    let name = bridge_name();
+    kernel.meddle(|actual| {
+        let node = actual.namespaces.get_mut(&Ns::Node).expect("always");
+        node.links.insert(name.clone(), foreign.clone());
+    });
+    let made = plan(&kernel.seen(), &world());
+    assert!(made.conflicts.contains(&(Ns::Node, name.clone())), "{:?}", made.conflicts);
+    run(&kernel, &made);
+    assert_eq!(kernel.seen().namespaces[&Ns::Node].links[&name], foreign);
+}
+
+#[test]
+fn plan_puts_accept_rules_into_a_dropping_chain_and_takes_them_out() {
+    let kernel = ModelKernel::default();
+    let table = TableId { family: Family::Ip, name: "filter".to_owned() };
+    let chain = ForeignChain { table, chain: "FORWARD".to_owned() };
+    kernel.meddle(|actual| drop(actual.forward.insert(chain.clone(), BTreeSet::new())));
+    bring(&kernel, &world());
+    let seen = kernel.seen().forward[&chain].clone();
+    assert!(seen.contains(&ForwardMatch::In(names::NODE_LINK_GLOB.to_owned())), "{seen:?}");
+    bring(&kernel, &Desired::default());
+    assert!(kernel.seen().forward[&chain].is_empty());
+}
+
+#[test]
+fn plan_keeps_the_hosts_sysctls_to_give_them_back() {
+    let kernel = ModelKernel::default();
+    let key = "net/ipv4/ip_forward".to_owned();
+    kernel.meddle(|actual| {
+        let node = actual.namespaces.get_mut(&Ns::Node).expect("always");
+        node.sysctls.insert(key.clone(), "0".to_owned());
+    });
+    let seen = kernel.seen();
+    let made = plan(&seen, &world());
+    let before = made.sysctls_before(&seen);
+    assert_eq!(before.get(&key).map(String::as_str), Some("0"));
+    run(&kernel, &made);
+    let mut leaving = Desired::default();
+    leaving.options.restore_sysctls = before;
+    bring(&kernel, &leaving);
+    assert_eq!(kernel.seen().namespaces[&Ns::Node].sysctls[&key], "0");
+}
+
+#[test]
+fn update_replaces_one_backend_by_elements_only() {
+    let old = world();
+    let mut new = old.clone();
+    let service = new.services.values_mut().next().expect("a service");
+    Arc::make_mut(service).backends = ["10.0.1.9".parse().expect("valid")].into();
+    let made = update(&old, &new);
+    assert!(!made.is_empty());
+    for op in &made.ops {
+        let Op::Nft { ns: Ns::Sandbox(_), ops, .. } = op else { panic!("{op}") };
+        let elements = |op: &NftOp| matches!(op, NftOp::AddElems { .. } | NftOp::DelElems { .. });
+        let chain = |op: &NftOp| {
+            matches!(
+                op,
+                NftOp::AddChain { .. }
+                    | NftOp::DelChain { .. }
+                    | NftOp::FlushChain { .. }
+                    | NftOp::AddRule { .. }
+            )
+        };
+        assert!(ops.iter().all(|op| elements(op) || chain(op)), "{ops:?}");
+    }
+}
+
+#[test]
+fn update_of_a_backend_with_the_same_count_touches_no_chain() {
+    let old = world();
+    let mut new = old.clone();
+    let key = *new.publications.keys().next().expect("a publication");
+    let publication: &mut Publication =
+        Arc::make_mut(new.publications.get_mut(&key).expect("just seen"));
+    let gone = *publication.backends.iter().find(|b| b.is_ipv4()).expect("an IPv4 backend");
+    publication.backends.remove(&gone);
+    publication.backends.insert("10.255.0.77:80".parse().expect("valid"));
+    let made = update(&old, &new);
+    for op in &made.ops {
+        let Op::Nft { ops, .. } = op else { panic!("{op}") };
+        assert!(
+            ops.iter().all(|op| matches!(op, NftOp::AddElems { .. } | NftOp::DelElems { .. })),
+            "{ops:?}"
+        );
+    }
+}
+
+#[test]
+fn update_kills_flows_of_a_task_that_is_gone() {
+    let old = world();
+    let mut new = old.clone();
+    let fabric = new.fabric.as_mut().expect("in a cluster");
+    let (_, gone) = Arc::make_mut(&mut fabric.tasks).pop_first().expect("a task");
+    let killed: BTreeSet<_> = update(&old, &new)
+        .ops
+        .iter()
+        .filter_map(|op| match op {
+            Op::KillFlows { ns: Ns::Node, reply_src } => Some(*reply_src),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(killed, gone.addrs.iter().collect());
+}
+
+#[test]
+fn update_moves_a_peer_by_one_fdb_entry() {
+    let old = world();
+    let mut new = old.clone();
+    let fabric = new.fabric.as_mut().expect("in a cluster");
+    let peer = NodeIndex::new(2).expect("not zero");
+    let moved = "192.0.2.99".parse().expect("valid");
+    Arc::make_mut(&mut fabric.peers).get_mut(&peer).expect("a peer").vtep = moved;
+    let made = update(&old, &new);
+    let fdb = made.ops.iter().filter(|op| matches!(op, Op::PutFdb { .. })).count();
+    let others = made.ops.iter().filter(|op| !matches!(op, Op::PutFdb { .. } | Op::Nft { .. }));
+    assert_eq!((fdb, others.count()), (1, 0), "{}", lines(&made));
+}
+
+#[test]
+fn update_to_the_same_is_nothing() {
+    assert_eq!(update(&world(), &world()), Plan::default());
+}
+
+#[test]
+fn rr_services_do_not_share_a_count() {
+    let mut desired = world();
+    for service in desired.services.values_mut() {
+        Arc::make_mut(service).algorithm = Algorithm::Rr;
+    }
+    let shape = Shape::of(&desired);
+    let tables = render::tables((&desired, &desired), &shape, Ns::Sandbox(sandbox(1)));
+    let table = tables.values().next().expect("it has a resolver and services");
+    let chains = table.chains.keys().filter(|name| name.starts_with("rr4_")).count();
+    assert_eq!(chains, 1, "one of the two services has backends");
+}
+
+#[test]
+fn a_network_without_ipv6_in_the_fabric_plans_no_ipv6() {
+    let mut desired = world();
+    let fabric = desired.fabric.as_mut().expect("in a cluster");
+    fabric.addrs = DualStack::new(fabric.addrs.v4, None);
+    let kernel = ModelKernel::default();
+    bring(&kernel, &desired);
+    let node = &kernel.seen().namespaces[&Ns::Node];
+    assert!(node.rules.iter().all(|rule| !rule.ipv6));
+    assert!(node.nexthops.values().all(|n| n.gateway.is_ipv4()));
+}
+
+#[test]
+fn sandbox_in_a_foreign_namespace_is_left_but_the_namespace_stays() {
+    let mut desired = world();
+    let netns = crate::Netns { path: "/proc/4711/ns/net".into(), ours: false };
+    let wish = desired.sandboxes.get_mut(&sandbox(1)).expect("in the world");
+    Arc::make_mut(wish).netns = netns.clone();
+    let kernel = ModelKernel::default().with_foreign_netns(Ns::Sandbox(sandbox(1)), netns);
+    bring(&kernel, &desired);
+    let mut without = desired.clone();
+    without.sandboxes.remove(&sandbox(1));
+    run(&kernel, &update(&desired, &without));
+    let left = &kernel.seen().namespaces[&Ns::Sandbox(sandbox(1))];
+    assert!(left.is_bare(), "{left:?}");
+}
+
+#[test]
+fn update_leads_to_the_same_state_as_a_plan_when_a_network_is_new() {
+    let old = world();
+    let mut new = old.clone();
+    if let Some(Network::Overlay(overlay)) = new.networks.get_mut(&network(1)) {
+        overlay.mtu_bytes = 1400;
+    }
+    let kernel = ModelKernel::default();
+    bring(&kernel, &old);
+    run(&kernel, &update(&old, &new));
+    assert_eq!(plan(&kernel.seen(), &new).ops, vec![]);
+}
