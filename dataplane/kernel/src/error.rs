@@ -138,12 +138,14 @@ impl KernelError {
         }
     }
 
-    /// The thing is not there: a removal is done, an observation is empty.
+    /// The thing is not there: a removal is done, an observation is empty. The place of a namespace is forgotten with its removal,
+    /// so what was inside is gone with it.
     pub fn is_gone(&self) -> bool {
-        matches!(
-            self.errno(),
-            Some(libc::ENOENT | libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL)
-        )
+        matches!(self, Self::UnknownNetns { .. })
+            || matches!(
+                self.errno(),
+                Some(libc::ENOENT | libc::ESRCH | libc::ENODEV | libc::EADDRNOTAVAIL)
+            )
     }
 
     /// The thing is there already: our view is stale, the object may differ. Observe and plan again.

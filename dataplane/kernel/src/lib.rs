@@ -25,4 +25,5 @@ pub mod workload;
 
 pub use error::{KernelError, Refusal};
 pub use linux::LinuxKernel;
+pub use netlink::Protocol;
 pub use netns::Netns;

@@ -1,6 +1,8 @@
 //! Reading a table: its chains, rules, maps, elements, counters.
 
-use swarmnet_dataplane::nft::{Family, Map, Table, TableId};
+use std::time::Duration;
+
+use swarmnet_dataplane::nft::{Elems, Family, Map, MapSpec, Table, TableId};
 
 use super::Generation;
 use super::decode;
@@ -48,8 +50,7 @@ pub(super) fn table(socket: &mut Socket, id: &TableId) -> Result<Option<Table>, 
             }
         })?;
     for (name, mut map) in maps {
-        let raw = elements(socket, id, &name)?;
-        map.elements = decode::assemble(&map.spec, raw);
+        map.elements = elements(socket, id, &name, &map.spec)?;
         seen.maps.insert(name, map);
     }
     Ok(Some(seen))
@@ -106,16 +107,59 @@ fn rules(socket: &mut Socket, seen: &mut Table) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// All elements of a map.
+///
+/// A hash set that has just grown is rehashed in the background, and a dump of several messages then misses elements without
+/// any sign (seen on 6.18: some hundred of 30,000, right after they were loaded). So the number is compared with what the kernel
+/// says the set holds, or, where it does not say (before 6.16), with a second dump.
 fn elements(
     socket: &mut Socket,
     id: &TableId,
     map: &str,
-) -> Result<Vec<decode::RawElem>, KernelError> {
+    spec: &MapSpec,
+) -> Result<Elems, KernelError> {
+    const ATTEMPTS: u32 = 12;
+    const PAUSE: Duration = Duration::from_millis(2);
+    let mut before = None;
+    for attempt in 0..ATTEMPTS {
+        let (messages, raw) = elements_once(socket, id, map)?;
+        let seen = raw.len();
+        let elems = decode::assemble(spec, raw);
+        let whole = match size(socket, id, map)?.filter(|_| !spec.interval) {
+            Some(size) => size as usize == elems.len(),
+            None => messages <= 1 || before == Some(seen),
+        };
+        if whole || attempt + 1 == ATTEMPTS {
+            return Ok(elems);
+        }
+        before = Some(seen);
+        // 4 s altogether; the rehash of 30,000 elements was over within the first few.
+        std::thread::sleep(PAUSE * (1 << attempt));
+    }
+    unreachable!("the loop returns at its last attempt")
+}
+
+/// Number of messages, and what they listed.
+fn elements_once(
+    socket: &mut Socket,
+    id: &TableId,
+    map: &str,
+) -> Result<(usize, Vec<decode::RawElem>), KernelError> {
     let mut list = request(id, msg::GETSETELEM);
     list.text(elem::LIST_TABLE, &id.name).text(elem::LIST_SET, map);
-    socket.dump(&format!("list elements of {map}"), &list, |raw, _, body| {
+    let what = format!("list elements of {map}");
+    socket.dump(&what, &list, |(messages, raw): &mut (usize, Vec<_>), _, body| {
+        *messages += 1;
         decode::decode_elems(attrs(body).get(elem::LIST_ELEMENTS).unwrap_or_default(), raw);
     })
+}
+
+/// How many elements the kernel says a set holds.
+fn size(socket: &mut Socket, id: &TableId, map: &str) -> Result<Option<u32>, KernelError> {
+    let mut get = request(id, msg::GETSET);
+    get.text(set::TABLE, &id.name).text(set::NAME, map);
+    let (_, body) = socket.get(&format!("get map {map}"), get)?;
+    Ok(attrs(&body).be32(set::COUNT))
 }
 
 pub(super) fn counters(

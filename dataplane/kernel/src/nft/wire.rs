@@ -114,6 +114,8 @@ pub(super) mod set {
     pub(in crate::nft) const DESC: u16 = 9;
     pub(in crate::nft) const ID: u16 = 10;
     pub(in crate::nft) const USERDATA: u16 = 13;
+    /// Linux 6.16.
+    pub(in crate::nft) const COUNT: u16 = 20;
     pub(in crate::nft) const FLAG_ANONYMOUS: u32 = 1;
     pub(in crate::nft) const FLAG_INTERVAL: u32 = 4;
     pub(in crate::nft) const FLAG_MAP: u32 = 8;

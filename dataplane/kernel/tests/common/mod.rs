@@ -1,7 +1,7 @@
 //! What the kernel tests share: namespaces of their own, the usual programs to look with, and the check that nothing is left.
 //!
 //! The tests need root. One that cannot make a namespace fails; none is skipped.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::path::PathBuf;
 use std::process::Command;
