@@ -248,7 +248,9 @@ impl State {
     fn del_netns(&mut self, ns: Ns) {
         let Some(state) = self.actual.namespaces.get(&ns) else { return };
         let links: Vec<_> = state.links.keys().cloned().collect();
-        links.iter().for_each(|name| self.del_link(ns, name));
+        for name in &links {
+            self.del_link(ns, name);
+        }
         self.actual.namespaces.remove(&ns);
     }
 

@@ -63,12 +63,15 @@ pub const fn nexthop_id(index: NodeIndex, ipv6: bool) -> u32 {
 
 /// The address of a link by EUI-64 (RFC 4291 appendix A), which the kernel gives to links that carry IPv6.
 pub fn link_local(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0.map(u16::from);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, ((a ^ 2) << 8) | b, (c << 8) | 0xff, 0xfe00 | d, (e << 8) | f)
+    let m = mac.0.map(u16::from);
+    let (high, middle) = (((m[0] ^ 2) << 8) | m[1], (m[2] << 8) | 0xff);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, high, middle, 0xfe00 | m[3], (m[4] << 8) | m[5])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+/// The first four bytes of an id in hex.
+fn hex(id: &[u8; 16]) -> String {
+    let [a, b, c, d, ..] = *id;
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn made(name: String) -> LinkName {
@@ -81,12 +84,12 @@ pub fn swing() -> LinkName {
 
 /// Outer end of an endpoint: in the overlay's namespace or on a bridge of the node.
 pub fn endpoint_link(id: EndpointId) -> LinkName {
-    made(format!("sn-{}", hex(&id.as_bytes()[..4])))
+    made(format!("sn-{}", hex(id.as_bytes())))
 }
 
 /// Outer end of a sandbox's node link.
 pub fn node_link(id: SandboxId) -> LinkName {
-    made(format!("snl-{}", hex(&id.as_bytes()[..4])))
+    made(format!("snl-{}", hex(id.as_bytes())))
 }
 
 /// Bridge of an overlay, by VNI: unique in the cluster.

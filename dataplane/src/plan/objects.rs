@@ -207,13 +207,10 @@ fn may_exist(key: &str, seen: &NsState) -> bool {
 
 fn links(ns: Ns, seen: &NsState, wanted: &NsState, target: &Target, stages: &mut Stages) {
     for (name, link) in &wanted.links {
-        let made = match seen.links.get(name) {
-            Some(there) => there.clone(),
-            None => {
-                stages.add_links.extend(add_link(ns, name, link, target));
-                Link { up: false, master: None, port: None, ..link.clone() }
-            }
-        };
+        let made = seen.links.get(name).cloned().unwrap_or_else(|| {
+            stages.add_links.extend(add_link(ns, name, link, target));
+            Link { up: false, master: None, port: None, ..link.clone() }
+        });
         for change in changes(&made, link) {
             let up = change == LinkChange::Up;
             let op = Op::SetLink { ns, name: name.clone(), change };

@@ -19,7 +19,7 @@ use crate::render::{Shape, balance};
 pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
     let (mut before, mut after) = (frame(old), frame(new));
     let same_frame = before.fabric == after.fabric && old.host == new.host;
-    fabric((old, new), same_frame, (&mut before, &mut after));
+    (before.fabric, after.fabric) = fabric(old, new, same_frame);
     let mut stable = BTreeSet::new();
     for (id, network) in &old.networks {
         if same_frame && before.networks[id].same_frame(after.networks.get(id)) {
@@ -117,30 +117,28 @@ fn remotes(old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
 }
 
 /// Tasks hang on their node's peer: both are kept when either differs, and so is the peer of every task that is kept.
-fn fabric((old, new): (&Desired, &Desired), same: bool, parts: (&mut Desired, &mut Desired)) {
-    let wholes = old.fabric.as_ref().zip(new.fabric.as_ref()).filter(|_| same);
-    let (Some((a, b)), Some(before), Some(after)) =
-        (wholes, &mut parts.0.fabric, &mut parts.1.fabric)
-    else {
-        parts.0.fabric.clone_from(&old.fabric);
-        parts.1.fabric.clone_from(&new.fabric);
-        return;
+fn fabric(old: &Desired, new: &Desired, same: bool) -> (Option<Fabric>, Option<Fabric>) {
+    let (Some(a), Some(b), true) = (&old.fabric, &new.fabric, same) else {
+        return (old.fabric.clone(), new.fabric.clone());
     };
     let peers_same = Arc::ptr_eq(&a.peers, &b.peers);
-    if peers_same && Arc::ptr_eq(&a.tasks, &b.tasks) {
-        return;
-    }
+    let tasks_same = Arc::ptr_eq(&a.tasks, &b.tasks);
     let (gone, come) =
         if peers_same { Default::default() } else { split(&a.peers, &b.peers, Peer::eq) };
     let moved: BTreeSet<NodeIndex> = gone.keys().chain(come.keys()).copied().collect();
     let unmoved = |x: &FabricTask, y: &FabricTask| x == y && !moved.contains(&x.node);
-    let (tasks_gone, tasks_come) = split(&a.tasks, &b.tasks, unmoved);
-    *before = before.with(with_peers_of(gone, &tasks_gone, a), tasks_gone);
-    *after = after.with(with_peers_of(come, &tasks_come, b), tasks_come);
+    let (tasks_gone, tasks_come) = if peers_same && tasks_same {
+        Default::default()
+    } else {
+        split(&a.tasks, &b.tasks, unmoved)
+    };
+    let mut before = a.with(with_peers_of(gone, &tasks_gone, a), tasks_gone);
+    let mut after = b.with(with_peers_of(come, &tasks_come, b), tasks_come);
     // A peer that is kept on one side for a task's sake must not look new on the other.
     let (left, right) = (before.peers.clone(), after.peers.clone());
     before.keep_peers(&right, a);
     after.keep_peers(&left, b);
+    (Some(before), Some(after))
 }
 
 type Peers = BTreeMap<NodeIndex, Peer>;

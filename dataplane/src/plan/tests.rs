@@ -24,7 +24,7 @@ fn run(kernel: &ModelKernel, plan: &Plan) {
 }
 
 fn lines(plan: &Plan) -> String {
-    plan.ops.iter().map(|op| format!("  {op}\n")).collect()
+    plan.ops.iter().fold(String::new(), |text, op| text + &format!("  {op}\n"))
 }
 
 fn bring(kernel: &ModelKernel, desired: &Desired) -> Plan {
@@ -289,4 +289,45 @@ fn update_leads_to_the_same_state_as_a_plan_when_a_network_is_new() {
     bring(&kernel, &old);
     run(&kernel, &update(&old, &new));
     assert_eq!(plan(&kernel.seen(), &new).ops, vec![]);
+}
+
+/// P4: one task change among 10,000 services. Prints what it took; how fast is for the machine, what is planned is asserted.
+#[test]
+fn update_of_one_service_among_ten_thousand_is_a_few_elements() {
+    let mut old = world();
+    for n in 1..=10_000u32 {
+        let [_, _, hi, lo] = n.to_be_bytes();
+        let mut wish = called(0, 0..3);
+        wish.vip.v4 = Some(std::net::Ipv4Addr::new(10, 1, hi, lo));
+        wish.vip.v6 = Some(std::net::Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n as u16));
+        old.services.insert((network(1), service(n)), Arc::new(wish));
+        let key = port((n % 10_000) as u16 + 10_000);
+        old.publications.insert(key, Arc::new(published([10, 11])));
+    }
+    let mut new = old.clone();
+    let changed = new.services.get_mut(&(network(1), service(5_000))).expect("just made");
+    Arc::make_mut(changed).backends = backends(0, [0, 1, 7]);
+    let key = port(12_000);
+    *new.publications.get_mut(&key).expect("just made") = Arc::new(published([10, 12]));
+    let mut took: Vec<_> = (0..20)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            let made = update(&old, &new);
+            (start.elapsed(), made)
+        })
+        .collect();
+    took.sort_by_key(|(time, _)| *time);
+    println!("update among 10,000 services: median {:?}, worst {:?}", took[10].0, took[19].0);
+    let elements = took[0].1.ops.iter().map(|op| match op {
+        Op::Nft { ops, .. } => ops
+            .iter()
+            .map(|op| match op {
+                NftOp::AddElems { elems, .. } | NftOp::DelElems { elems, .. } => elems.len(),
+                other => panic!("{other:?}"),
+            })
+            .sum::<usize>(),
+        other => panic!("{other}"),
+    });
+    // One backend of each family, deleted and added, for the service and for the publication.
+    assert_eq!(elements.sum::<usize>(), 8);
 }

@@ -105,7 +105,9 @@ const V6: Side = Side {
 
 impl Side {
     fn dispatch(&self) -> Rule {
-        Rule::builder("virtual addresses").vmap(&[self.daddr.clone()], self.vips).build()
+        Rule::builder("virtual addresses")
+            .vmap(std::slice::from_ref(&self.daddr), self.vips)
+            .build()
     }
 
     fn write<'a>(&self, table: &mut Table, services: impl Iterator<Item = Seen<'a>>) {

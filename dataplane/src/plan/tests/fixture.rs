@@ -13,9 +13,10 @@ use crate::desired::*;
 use crate::object::{LinkName, Netns};
 
 pub(super) fn id(kind: u8, n: u32) -> [u8; 16] {
-    let [a, b, c, d] = n.to_be_bytes();
+    let number = n.to_be_bytes();
     let mut bytes = [kind; 16];
-    bytes[..4].copy_from_slice(&[kind ^ a, b, c, d]);
+    bytes[..4].copy_from_slice(&number);
+    bytes[0] ^= kind;
     bytes
 }
 
