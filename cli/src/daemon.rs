@@ -35,6 +35,9 @@ use membership::{MembershipGrpc, Node};
 /// How long workers may take to end.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
+/// How long a thread may still be blocked at the end.
+const BLOCKED_MAX: Duration = Duration::from_secs(1);
+
 /// Runs the daemon until it is asked to stop.
 pub(crate) fn run(folders: &FolderArgs, detached: bool) -> Result<(), CliError> {
     let settings = Settings::read(folders)?;
@@ -55,6 +58,8 @@ pub(crate) fn run(folders: &FolderArgs, detached: bool) -> Result<(), CliError> 
         .build()
         .map_err(CliError::failure)?;
     let result = runtime.block_on(serve(&settings, &paths));
+    // What blocks a thread for longer than that is no reason to stay.
+    runtime.shutdown_timeout(BLOCKED_MAX);
     // Left to the next daemon otherwise: a file without its process says nothing.
     drop(fs::remove_file(paths.pid()));
     drop(fs::remove_file(paths.socket()));
