@@ -129,3 +129,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
