@@ -1,0 +1,128 @@
+//! Wrong input: one line on standard error that says what is wrong, the right exit status, nothing changed.
+
+use std::process::Output;
+
+use swarmnet_tests::{Lab, stderr, stdout};
+
+const FAILURE: i32 = 1;
+const USAGE: i32 = 2;
+
+/// A refusal: its status, one line, and in it the words that tell the user.
+#[track_caller]
+fn refused(out: &Output, code: i32, said: &str) {
+    let error = stderr(out);
+    assert_eq!(out.status.code(), Some(code), "{error}{}", stdout(out));
+    assert_eq!(error.lines().count(), 1, "one line: {error}");
+    assert!(error.to_lowercase().contains(&said.to_lowercase()), "want `{said}` in: {error}");
+}
+
+#[test]
+fn tokens_that_do_not_join_say_why() {
+    let lab = Lab::up("token", "--managers 1 --agents 0 --clients 1");
+    let folder = lab.folder().join("outsider");
+    let flags = format!("--state-dir {0}/state --run-dir {0}/run", folder.display());
+    let join = |token: &str| lab.swarmnet("c1", &format!("agent join {flags} {token}"));
+    let token = lab.ok("m1", "manager token worker -q");
+
+    refused(&join("garbage"), FAILURE, "SWMN-1-");
+    refused(&join(&token[..token.len() - 4]), FAILURE, "token");
+    let cut = stderr(&join(&token[..token.len() - 4]));
+    // The last character of the secret, changed: not cut, but wrong.
+    let mut typo = token.clone().into_bytes();
+    let at = token.rfind('-').expect("a token has parts") - 1;
+    typo[at] = if typo[at] == b'0' { b'1' } else { b'0' };
+    let typo = join(&String::from_utf8(typo).expect("it was text"));
+    refused(&typo, FAILURE, "token");
+    assert_ne!(cut, stderr(&typo), "a cut token is told from a wrong one");
+
+    let new = lab.ok("m1", "manager token worker --rotate -q");
+    assert_ne!(new, token);
+    refused(&join(&token), FAILURE, "token");
+    assert_eq!(lab.json("m1", "node ls").len(), 1, "nobody has joined");
+}
+
+#[test]
+fn a_token_of_another_cluster_is_refused() {
+    let token = {
+        let other = Lab::up("foreign", "--managers 1 --agents 0 --clients 0");
+        other.ok("m1", "manager token worker -q")
+    };
+    // The same addresses, another authority.
+    let lab = Lab::up("native", "--managers 1 --agents 0 --clients 1");
+    let folder = lab.folder().join("outsider");
+    let flags = format!("--state-dir {0}/state --run-dir {0}/run", folder.display());
+    let out = lab.swarmnet("c1", &format!("agent join {flags} {token}"));
+    refused(&out, FAILURE, "");
+    assert_eq!(lab.json("m1", "node ls").len(), 1, "it has not joined");
+}
+
+#[test]
+fn wrong_words_are_told_and_change_nothing() {
+    let lab = Lab::up("input", "--managers 1 --agents 1 --clients 0");
+    lab.ok("m1", "network create -d overlay --attachable --subnet 10.7.0.0/24 overnet");
+    lab.ok("a1", "run -d --name w1 --network overnet --service web -- sleep 600");
+    let before = lab.ok("m1", "network ls") + &lab.ok("m1", "service ls");
+    for (words, code, said) in [
+        ("network create -d overlay overnet", FAILURE, "overnet already exists"),
+        ("network create -d overlay --subnet 10.7.0.128/25 second", FAILURE, "overlap"),
+        ("network create -d overlay --subnet 10.8.0.0/33 second", USAGE, "10.8.0.0/33"),
+        ("network rm overnet", FAILURE, "overnet has active endpoints"),
+        ("network rm nothing", FAILURE, "network nothing not found"),
+        ("network inspect nothing", FAILURE, "network nothing not found"),
+        ("service inspect nothing", FAILURE, "nothing"),
+        ("service rm nothing", FAILURE, "service nothing not found"),
+        ("node inspect nothing", FAILURE, "nothing"),
+        ("run --network nothing -- true", FAILURE, "network nothing not found"),
+        ("service publish web published=5000", USAGE, "target"),
+        ("service publish web published=70000,target=80", USAGE, "70000"),
+        ("service publish web published=5000,target=80,protocol=icmp", USAGE, "icmp"),
+        ("service publish web published=5000,target=80,mode=mesh", USAGE, "mesh"),
+        ("service publish web published=5000,target=80,color=red", USAGE, "color"),
+        ("service publish web 5000-5001:80-82", USAGE, "range"),
+    ] {
+        refused(&lab.swarmnet("m1", words), code, said);
+    }
+    let out = lab.swarmnet("a1", "network create -d overlay second");
+    refused(&out, FAILURE, "manager");
+    let out = lab.swarmnet("a1", "run -d --name w1 --network overnet -- sleep 600");
+    refused(&out, FAILURE, "w1");
+    let after = lab.ok("m1", "network ls") + &lab.ok("m1", "service ls");
+    assert_eq!(before, after, "nothing changed");
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused() {
+    let lab = Lab::up("taken", "--managers 1 --agents 1 --clients 0");
+    lab.ok("m1", "network create -d overlay --attachable overnet");
+    for service in ["web", "db"] {
+        let run =
+            format!("run -d --name {service}1 --network overnet --service {service} -- sleep 600");
+        lab.ok("a1", &run);
+    }
+    lab.ok("m1", "service publish web published=5000,target=80");
+    refused(&lab.swarmnet("m1", "service publish db published=5000,target=80"), FAILURE, "5000");
+    // Something on a node listens there already: nothing is hijacked (S12).
+    let listener = lab.session("a1", &["swarmnet", "whoami", "--listen", ":6000"]);
+    let taken = || {
+        let out = lab.exec("a1", &["swarmnet", "whoami", "--ask", "127.0.0.1:6000"]);
+        out.status.success()
+    };
+    let soon = std::time::Duration::from_secs(5);
+    assert!(swarmnet_tests::eventually(soon, taken).is_some(), "the listener is there");
+    let out = lab.swarmnet("m1", "service publish web published=6000,target=80");
+    assert!(
+        stdout(&out).contains("a1") || stderr(&out).contains("a1"),
+        "the node is named: {out:?}"
+    );
+    assert!(taken(), "the listener still answers");
+    drop(listener);
+}
+
+#[test]
+fn no_daemon_is_one_line_that_says_how_to_start_one() {
+    let out = std::process::Command::new(swarmnet_tests::program())
+        .args(["--socket", "/nonexistent/swarmnet.sock", "network", "ls"])
+        .output()
+        .expect("the program starts");
+    refused(&out, FAILURE, "swarmnet manager init");
+}

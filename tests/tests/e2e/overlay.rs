@@ -1,0 +1,98 @@
+//! Overlays: both families cross nodes, and what is on the wire is VXLAN between the nodes that take part, nothing else (N6, N7, X1).
+
+use std::collections::BTreeSet;
+
+use swarmnet_tests::stdout;
+
+use crate::{addresses, web};
+
+/// A capture ends by itself after so many seconds.
+const CAPTURE_SECONDS: &str = "4";
+
+#[test]
+fn sandboxes_on_two_nodes_reach_each_other_by_both_families() {
+    let lab = web("ovl", "--managers 1 --agents 2", &["a1"]);
+    for address in addresses(&lab, "a1", "w1") {
+        let ping = format!("run --network overnet -- ping -c 2 -i 0.2 -W 2 {address}");
+        lab.ok("a2", &ping);
+    }
+    // The largest packet that the overlay says it takes, not to be cut: 1450 - 20 (IPv4) - 8 (ICMP).
+    let [v4, v6] = addresses(&lab, "a1", "w1");
+    lab.ok("a2", &format!("run --network overnet -- ping -M do -s 1422 -c 1 -W 2 {v4}"));
+    lab.ok("a2", &format!("run --network overnet -- ping -M do -s 1402 -c 1 -W 2 {v6}"));
+}
+
+#[test]
+fn an_overlay_is_vxlan_between_its_nodes_on_the_wire() {
+    let lab = web("wire", "--managers 1 --agents 3", &["a1"]);
+    let capture = |node, filter| {
+        lab.session(
+            node,
+            &[
+                "timeout",
+                CAPTURE_SECONDS,
+                "tcpdump",
+                "-nn",
+                "-l",
+                "--immediate-mode",
+                "-i",
+                "eth0",
+                filter,
+            ],
+        )
+    };
+    let [v4, v6] = addresses(&lab, "a1", "w1");
+    let subnet = format!("{}.0/24", v4.rsplit_once('.').expect("an address").0);
+    let vxlan = capture("a1", "udp port 4789");
+    // The node that takes no part, and the same packets without their wrapping.
+    let elsewhere = capture("a3", "udp port 4789");
+    let naked = capture("a1", &format!("net {subnet} or host {v6}"));
+    for address in [&v4, &v6] {
+        lab.ok("a2", &format!("run --network overnet -- ping -c 3 -i 0.2 -W 2 {address}"));
+    }
+    let seen = vxlan.close();
+    let ends: BTreeSet<(&str, &str)> = seen.lines().filter_map(ends).collect();
+    assert!(seen.contains("vni "), "VXLAN was captured: {seen}");
+    let nodes = ["192.0.2.51", "192.0.2.52"];
+    assert!(
+        ends.iter().all(|(from, to)| nodes.contains(from) && nodes.contains(to)),
+        "only the two nodes speak: {ends:?}"
+    );
+    assert_eq!(ends.len(), 2, "in both directions: {ends:?}");
+    assert_eq!(elsewhere.close(), "", "nothing goes to a node without an endpoint");
+    assert_eq!(naked.close(), "", "nothing of the overlay is on the wire unwrapped");
+}
+
+/// Source and destination of a line of tcpdump, without ports; of the outer packet alone.
+fn ends(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once(" IP ")?;
+    let (from, rest) = rest.split_once(" > ")?;
+    let to = rest.split(':').next()?;
+    to.contains(".4789").then_some((from.rsplit_once('.')?.0, to.rsplit_once('.')?.0))
+}
+
+#[test]
+fn vxlan_of_a_stranger_is_not_let_in() {
+    let lab = web("spoof", "--managers 1 --agents 1 --clients 1", &["a1"]);
+    let [v4, _] = addresses(&lab, "a1", "w1");
+    let network = lab.ok("m1", "network inspect overnet");
+    let network: serde_json::Value = serde_json::from_str(&network).expect("inspect writes JSON");
+    let options = &network[0]["Options"];
+    let vni = options["com.docker.network.driver.overlay.vxlanid_list"].as_str();
+    let vni = vni.unwrap_or_else(|| panic!("inspect shows the VNI: {options}"));
+    // The outsider knows everything that a node knows: VNI, addresses, MAC.
+    let mac = lab.ok("a1", "exec w1 cat /sys/class/net/eth0/address");
+    let script = format!(
+        "ip link add vx type vxlan id {vni} dstport 4789 remote 192.0.2.51 local 192.0.2.101 nolearning
+         ip addr add {own} dev vx && ip link set vx up && ip neigh add {v4} lladdr {mac} dev vx",
+        own = format_args!("{}.250/24", v4.rsplit_once('.').expect("an address").0),
+    );
+    assert!(lab.exec("c1", &["sh", "-ec", &script]).status.success(), "the outsider's tunnel");
+    let inside = lab.session(
+        "a1",
+        &["swarmnet", "exec", "w1", "timeout", "3", "tcpdump", "-nn", "-l", "-i", "eth0", "icmp"],
+    );
+    let ping = lab.exec("c1", &["ping", "-c", "3", "-i", "0.2", "-W", "1", &v4]);
+    assert!(!ping.status.success(), "no answer: {}", stdout(&ping));
+    assert_eq!(inside.close(), "", "the sandbox sees nothing of it");
+}
