@@ -17,6 +17,9 @@ const SUBSYSTEM: u16 = 1;
 const CT_GET: u16 = SUBSYSTEM << 8 | 1;
 const CT_DELETE: u16 = SUBSYSTEM << 8 | 2;
 
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_MARK: u16 = 8;
@@ -65,8 +68,8 @@ impl Conntrack {
 
     /// Deletes the flows whose mark, under `mask`, is `mark`.
     pub fn delete_by_mark(&mut self, mark: u32, mask: u32) -> Result<(), KernelError> {
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            let mut delete = Message::new(CT_DELETE, 0, &[family as u8, 0, 0, 0]);
+        for family in [AF_INET, AF_INET6] {
+            let mut delete = Message::new(CT_DELETE, 0, &[family, 0, 0, 0]);
             delete.be32(CTA_MARK, mark).be32(CTA_MARK_MASK, mask);
             match self.socket.request(&format!("delete flows marked {mark:#x}"), delete) {
                 Err(err) if err.is_gone() => {}
@@ -97,8 +100,8 @@ impl Conntrack {
 
 /// `struct nfgenmsg` of the address' family.
 fn nfgenmsg(addr: IpAddr) -> [u8; 4] {
-    let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    [family as u8, 0, 0, 0]
+    let family = if addr.is_ipv6() { AF_INET6 } else { AF_INET };
+    [family, 0, 0, 0]
 }
 
 /// The deletion of a listed flow, when it is answered by `addr`.

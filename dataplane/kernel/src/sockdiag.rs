@@ -9,6 +9,8 @@ use crate::error::KernelError;
 use crate::netlink::{Attrs, Message, Protocol, Socket, be16, ne32};
 use crate::netns::Netns;
 
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 /// `inet_diag_req_v2`, `inet_diag_msg`, and the `inet_diag_sockid` in both.
@@ -105,7 +107,7 @@ pub fn destroy_connected_to(netns: &Netns, peer: IpAddr) -> Result<usize, Kernel
 
 fn request(message: u16, (ipv6, transport): (bool, Transport), states: u32, id: &[u8]) -> Message {
     let mut body = [0; REQUEST_LEN];
-    body[0] = if ipv6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+    body[0] = if ipv6 { AF_INET6 } else { AF_INET };
     body[1] = transport as u8;
     body[4..8].copy_from_slice(&states.to_ne_bytes());
     body[REQUEST_ID_AT..].copy_from_slice(id);
@@ -117,7 +119,7 @@ fn decode(body: &[u8], transport: Transport) -> Option<Listener> {
     if body.len() < ANSWER_LEN {
         return None;
     }
-    let ipv6 = i32::from(body[0]) == libc::AF_INET6;
+    let ipv6 = body[0] == AF_INET6;
     let id = &body[ANSWER_ID_AT..];
     let addr = SocketAddr::new(address(&id[4..20], ipv6), be16(id)?);
     let v6_only = Attrs(&body[ANSWER_LEN..]).u8(INET_DIAG_SKV6ONLY) == Some(1);

@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -154,6 +155,14 @@ impl Node {
                 to: FdbTo::Vtep(vtep(other)),
             },
         ];
+        ops.extend(self.addresses());
+        ops
+    }
+
+    /// Of the sandbox here, and the neighbours that the VXLAN device answers for.
+    fn addresses(&self) -> Vec<Op> {
+        let (here, other) = (self.index, 3 - self.index);
+        let (vx, eth, dp, mut ops) = (name("vx-4101"), name("eth0"), Ns::Overlay, Vec::new());
         for (mine, its) in [
             (format!("10.0.0.{here}/24"), format!("10.0.0.{other}")),
             (format!("fd00::{here}/64"), format!("fd00::{other}")),
@@ -254,21 +263,11 @@ async fn overlay_over_ipv6_carries_both_families_and_leaves_nothing() {
     overlay_carries_traffic(true).await;
 }
 
-#[tokio::test]
-async fn routes_rules_nexthops_and_flood_lists_are_put_observed_and_removed() {
-    let lab = Lab::new();
-    let node = &lab.nodes[0];
-    let ns = Ns::Node;
-    let swing = name("swing");
-    let kind = LinkKind::Vxlan(Vxlan {
-        vni: Vni::INGRESS,
-        local: ip("10.99.0.1"),
-        port: 4789,
-        proxy: false,
-    });
+/// One of each kind.
+fn routes(swing: &LinkName) -> [(RouteKey, RouteTo); 6] {
     let key =
         |dst: &str, table, metric| RouteKey { table, dst: dst.parse().expect("a network"), metric };
-    let routes = [
+    [
         (key("10.255.0.2/32", 254, 0), RouteTo::Nexthop(7)),
         (key("fd53::2/128", 254, 1024), RouteTo::Nexthop(8)),
         (
@@ -281,7 +280,22 @@ async fn routes_rules_nexthops_and_flood_lists_are_put_observed_and_removed() {
         ),
         (key("10.255.0.3/32", 254, 0), RouteTo::Link(swing.clone())),
         (key("::1/128", 255, 77), RouteTo::Local(swing.clone())),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn routes_rules_nexthops_and_flood_lists_are_put_observed_and_removed() {
+    let lab = Lab::new();
+    let node = &lab.nodes[0];
+    let ns = Ns::Node;
+    let swing = name("swing");
+    let kind = LinkKind::Vxlan(Vxlan {
+        vni: Vni::INGRESS,
+        local: ip("10.99.0.1"),
+        port: 4789,
+        proxy: false,
+    });
+    let routes = routes(&swing);
     let rules = [false, true].map(|ipv6| RouteRule {
         ipv6,
         pref: 5200,
@@ -387,7 +401,6 @@ fn sockets_inside_are_listed_as_listeners_and_their_peers_can_be_cut_off() {
     let mut client = client;
     let err = std::io::Read::read(&mut client, &mut [0]).expect_err("cut off");
     // Both ends are connected to 127.0.0.1: aborted, or reset by the other end's abortion, whichever was first.
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
     assert!(matches!(err.kind(), ConnectionAborted | ConnectionReset), "{err}");
     drop(old);
 }

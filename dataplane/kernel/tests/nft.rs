@@ -131,6 +131,11 @@ fn chains(t: &mut Table) {
             Rule::builder("underlay needs no conntrack").l4proto(17).dport(4789).notrack().build(),
         ],
     );
+    mangle_chain(t);
+    nat_chains(t);
+}
+
+fn mangle_chain(t: &mut Table) {
     t.base_chain(
         "mangle",
         Hook::filter(HookPoint::Prerouting, -150).policy(Policy::Accept),
@@ -163,6 +168,9 @@ fn chains(t: &mut Table) {
                 .build(),
         ],
     );
+}
+
+fn nat_chains(t: &mut Table) {
     t.base_chain(
         "nat_pre",
         Hook::nat(HookPoint::Prerouting, -100),
