@@ -293,8 +293,8 @@ impl Control for ControlProxy {
     type WaitStream = Pin<Box<dyn Stream<Item = Result<v1::WaitProgress, Status>> + Send>>;
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<Self::WaitStream> {
-        let request = request.into_inner();
-        let call = |channel| async move { ControlClient::new(channel).wait(request).await };
+        let wanted = request.into_inner();
+        let call = |channel| async move { ControlClient::new(channel).wait(wanted).await };
         let stream = self.cluster.call(call).await.map_err(|err| refused(&err))?;
         Ok(Response::new(Box::pin(stream)))
     }

@@ -280,6 +280,11 @@ impl From<KernelError> for LocalError {
 }
 
 impl LocalError {
+    #[expect(
+        clippy::enum_glob_use,
+        clippy::too_many_lines,
+        reason = "one row for each variant: the list is the point"
+    )]
     pub fn kind(&self) -> Kind {
         use LocalError::*;
         match self {

@@ -207,9 +207,10 @@ fn from_pools(
 /// and kept; of the new network's own before there is one.
 fn unique_local(objects: &LocalObjects, id: NetworkId) -> Subnet {
     let bridge = objects.networks.values().find(|n| n.spec.name.as_str() == PREDEFINED[0]);
-    let [a, b, c, d, e, ..] = *bridge.map_or(id, |n| n.id).as_bytes();
+    let random = *bridge.map_or(id, |n| n.id).as_bytes();
     let mut octets = [0; 16];
-    octets[..6].copy_from_slice(&[0xfd, a, b, c, d, e]);
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&random[..5]);
     let net = Ipv6Net::new(Ipv6Addr::from(octets), 48).expect("48 <= 128");
     Subnet::new(IpNet::V6(net)).expect("nothing is set behind 48 bits")
 }

@@ -50,7 +50,12 @@ pub fn is_alive(process: Owner) -> bool {
 /// Resolves when the process has ended; at once when it has already. Cancel-safe.
 pub async fn ended(process: Owner) {
     let Some(fd) = open(process) else { return };
-    match AsyncFd::new(fd) {
+    #[expect(
+        deprecated,
+        reason = "its safe successor does not exist; an OwnedFd stays open as long as it is registered"
+    )]
+    let watched = AsyncFd::new(fd);
+    match watched {
         // Readable means ended (pidfd_open(2)).
         Ok(fd) => drop(fd.readable().await),
         Err(err) => {

@@ -55,9 +55,10 @@ pub fn resolv_conf(record: &SandboxRecord, host: &HostResolver) -> String {
     } else if dns.servers.is_empty() {
         let host_stack = record.shares_host_stack();
         let servers = if host_stack { host.servers.clone() } else { host.outside() };
-        match servers.is_empty() {
-            true => FALLBACK.map(str::to_owned).to_vec(),
-            false => servers.iter().map(ToString::to_string).collect(),
+        if servers.is_empty() {
+            FALLBACK.map(str::to_owned).to_vec()
+        } else {
+            servers.iter().map(ToString::to_string).collect()
         }
     } else {
         dns.servers.iter().map(ToString::to_string).collect()

@@ -172,22 +172,18 @@ fn start(spec: &ShimSpec) -> Result<Child, ShimError> {
 fn ids(text: &str) -> Result<(u32, u32), ShimError> {
     let unknown = || ShimError::User { user: text.to_owned() };
     let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
-    let (uid, own) = match user.parse() {
-        Ok(uid) => (uid, uid),
-        Err(_) => {
-            let found = nix::unistd::User::from_name(user).ok().flatten().ok_or_else(unknown)?;
-            (found.uid.as_raw(), found.gid.as_raw())
-        }
+    let (uid, own) = if let Ok(uid) = user.parse() {
+        (uid, uid)
+    } else {
+        let found = nix::unistd::User::from_name(user).ok().flatten().ok_or_else(unknown)?;
+        (found.uid.as_raw(), found.gid.as_raw())
     };
-    let gid = match group {
-        None => own,
-        Some(group) => match group.parse() {
-            Ok(gid) => gid,
-            Err(_) => {
-                let found = nix::unistd::Group::from_name(group).ok().flatten();
-                found.ok_or_else(unknown)?.gid.as_raw()
-            }
-        },
+    let Some(group) = group else { return Ok((uid, own)) };
+    let gid = if let Ok(gid) = group.parse() {
+        gid
+    } else {
+        let found = nix::unistd::Group::from_name(group).ok().flatten().ok_or_else(unknown)?;
+        found.gid.as_raw()
     };
     Ok((uid, gid))
 }

@@ -162,7 +162,7 @@ pub fn ifname(
         }
         return Ok(wanted.clone());
     }
-    let free = (0..).map(|n| format!("eth{n}")).find(|name| !taken(name));
+    let free = (0..=u32::MAX).map(|n| format!("eth{n}")).find(|name| !taken(name));
     Ok(free.expect("numbers do not end"))
 }
 
