@@ -1,0 +1,86 @@
+//! B1: one TCP stream and one-byte exchanges between sandboxes on two nodes, against a minimal VXLAN made with `ip`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::{Lab, output};
+use crate::load::{Route, exchanges_us, gbit_per_s};
+use crate::report::{Arms, Goal, Measurement};
+use crate::stats::median;
+
+const PORT: u16 = 7_000;
+const STREAM: Duration = Duration::from_secs(2);
+const EXCHANGES: u32 = 3_000;
+
+/// A bridge as underlay, two nodes with one VXLAN device in one bridge each, one box behind each: the same shape as a lab's
+/// overlay and nothing more. No filter, no learning, the other node as the one remote.
+const MINIMAL: &str = "set -e
+ip netns add snb-wire
+ip -n snb-wire link add br0 up type bridge
+for i in 1 2; do
+  ip netns add snb-node$i
+  ip netns add snb-box$i
+  ip link add eth0 netns snb-node$i type veth peer name n$i netns snb-wire
+  ip -n snb-wire link set n$i master br0 up
+  ip -n snb-node$i addr add 198.51.100.$i/24 dev eth0
+  ip -n snb-node$i link set eth0 up
+  ip -n snb-node$i link add br0 mtu 1450 up type bridge
+  ip netns exec snb-node$i sh -c 'cd /proc/sys/net/bridge 2>/dev/null || exit 0; for f in bridge-nf-call-ip*tables; do echo 0 >$f; done'
+  ip -n snb-node$i link add vx0 mtu 1450 type vxlan id 42 dstport 4789 nolearning local 198.51.100.$i remote 198.51.100.$((3 - i)) ttl 64
+  ip -n snb-node$i link set vx0 master br0 up
+  ip link add eth0 mtu 1450 netns snb-box$i type veth peer name box mtu 1450 netns snb-node$i
+  ip -n snb-node$i link set box master br0 up
+  ip -n snb-box$i addr add 10.98.0.$i/24 dev eth0
+  ip -n snb-box$i link set eth0 up
+done";
+
+/// The hand-made VXLAN; its namespaces, and with them all of it, go when the value goes.
+struct Minimal;
+
+impl Minimal {
+    fn make() -> Result<Self> {
+        let minimal = Self;
+        output(Command::new("sh").args(["-c", MINIMAL]))?;
+        Ok(minimal)
+    }
+}
+
+impl Drop for Minimal {
+    fn drop(&mut self) {
+        for name in ["snb-box1", "snb-box2", "snb-node1", "snb-node2", "snb-wire"] {
+            if Path::new("/run/netns").join(name).exists()
+                && let Err(err) = output(Command::new("ip").args(["netns", "del", name]))
+            {
+                eprintln!("swarmnet-bench: {err:#}");
+            }
+        }
+    }
+}
+
+pub(crate) fn run(rounds: u32) -> Result<()> {
+    let _minimal = Minimal::make()?;
+    let (box1, box2) = (PathBuf::from("/run/netns/snb-box1"), PathBuf::from("/run/netns/snb-box2"));
+    let base = Route { client: &box1, server: &box2, to: ([10, 98, 0, 2], PORT).into() };
+    let lab = Lab::up(2, 0)?;
+    lab.overlay()?;
+    let (_, client) = lab.sandbox("m1", "client", None)?;
+    let (address, server) = lab.sandbox("m2", "server", None)?;
+    let to = format!("{address}:{PORT}").parse()?;
+    let ours = Route { client: &client, server: &server, to };
+
+    let (mut stream, mut latency) = (Arms::default(), Arms::default());
+    for round in 0..rounds {
+        stream.round(round, || gbit_per_s(&ours, STREAM), || gbit_per_s(&base, STREAM))?;
+        let exchanges = |path| Ok::<_, anyhow::Error>(median(&exchanges_us(path, EXCHANGES)?));
+        latency.round(round, || exchanges(&ours), || exchanges(&base))?;
+    }
+    Measurement::ratio("B1", "overlay: one TCP stream against a minimal VXLAN", "Gbit/s", &stream)
+        .goal("ratio", Goal::AtLeast(0.98))
+        .print();
+    let what = "overlay: p50 of one-byte exchanges against a minimal VXLAN";
+    Measurement::ratio("B1", what, "us", &latency).goal("ratio", Goal::Below(1.0 / 0.98)).print();
+    Ok(())
+}
