@@ -44,7 +44,7 @@ impl Pair {
         let underlay = TestNetns::new("ul");
         underlay.ip("link add br0 type bridge");
         underlay.ip("link set br0 up");
-        let pair = Self { a: TestNetns::new("a"), b: TestNetns::new("b"), underlay: underlay };
+        let pair = Self { a: TestNetns::new("a"), b: TestNetns::new("b"), underlay };
         for (n, ns) in [(1, &pair.a), (2, &pair.b)] {
             let peer = 3 - n;
             pair.underlay.ip(&format!("link add p{n} type veth peer name eth0 netns {}", ns.name));
