@@ -126,3 +126,54 @@ fn no_daemon_is_one_line_that_says_how_to_start_one() {
         .expect("the program starts");
     refused(&out, FAILURE, "swarmnet manager init");
 }
+
+#[test]
+fn a_state_file_that_is_not_understood_is_named_and_kept() {
+    let lab = Lab::up("state", "--managers 1 --agents 1 --clients 0");
+    lab.node("stop", "a1");
+    let place = lab.folder().join("state/a1");
+    let file = place.join("state/node.json");
+    let good = std::fs::read_to_string(&file).expect("the node has a state");
+    let start = format!("daemon --state-dir {0}/state --run-dir {0}/run", place.to_string_lossy());
+    let future = good.replace("\"version\":1", "\"version\":99");
+    assert_ne!(future, good);
+    for bad in [&future, "{\"form", ""] {
+        std::fs::write(&file, bad).expect("root may");
+        let out = lab.exec("a1", &["sh", "-c", &format!("exec timeout 10 swarmnet {start} 2>&1")]);
+        assert_eq!(out.status.code(), Some(FAILURE), "`{bad}`: {}", stdout(&out));
+        assert!(stdout(&out).contains("node.json"), "the file is named: {}", stdout(&out));
+        assert_eq!(std::fs::read_to_string(&file).expect("it is there"), bad, "nothing changed");
+    }
+    std::fs::write(&file, good).expect("root may");
+    lab.node("start", "a1");
+    lab.ok("a1", "agent status");
+}
+
+#[test]
+fn an_unreachable_manager_and_an_exhausted_pool_are_told() {
+    let lab = Lab::up("nobody", "--managers 1 --agents 1 --clients 1");
+    lab.ok("m1", "network create -d overlay --attachable --subnet 10.9.0.0/30 tiny");
+    lab.ok("a1", "run -d --name t1 --network tiny -- sleep 600");
+    let out = lab.swarmnet("a1", "run -d --name t2 --network tiny -- sleep 600");
+    refused(&out, FAILURE, "no available IPv4 addresses");
+    assert_eq!(lab.json("a1", "ps").len(), 1, "nothing of it is left");
+
+    let token = lab.ok("m1", "manager token worker -q");
+    lab.node("stop", "m1");
+    let folder = lab.folder().join("outsider");
+    let join =
+        format!("agent join --state-dir {0}/state --run-dir {0}/run {token}", folder.display());
+    refused(&lab.swarmnet("c1", &join), FAILURE, "192.0.2.11:2377");
+}
+
+#[test]
+fn garbage_on_the_ports_of_a_node_harms_nothing() {
+    let lab = Lab::up("garbage", "--managers 1 --agents 1 --clients 1");
+    let script = "for node in 192.0.2.11 192.0.2.51; do for i in 1 2 3 4; do \
+                  head -c 1200 /dev/urandom > /dev/udp/$node/2377; head -c 1200 /dev/urandom > /dev/udp/$node/4789; \
+                  head -c 8192 /dev/urandom > /dev/tcp/$node/2377 || true; done; done 2>/dev/null; true";
+    assert!(lab.exec("c1", &["bash", "-c", script]).status.success());
+    assert!(lab.status().iter().all(|node| node["Health"] == "healthy" || node["Health"] == "up"));
+    lab.ok("m1", "network create -d overlay --attachable overnet");
+    lab.ok("a1", "run --network overnet -- true");
+}

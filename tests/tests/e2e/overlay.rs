@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use swarmnet_tests::stdout;
+use swarmnet_tests::{Lab, Session, stdout};
 
 use crate::{addresses, web};
 
@@ -25,32 +25,16 @@ fn sandboxes_on_two_nodes_reach_each_other_by_both_families() {
 #[test]
 fn an_overlay_is_vxlan_between_its_nodes_on_the_wire() {
     let lab = web("wire", "--managers 1 --agents 3", &["a1"]);
-    let capture = |node, filter| {
-        lab.session(
-            node,
-            &[
-                "timeout",
-                CAPTURE_SECONDS,
-                "tcpdump",
-                "-nn",
-                "-l",
-                "--immediate-mode",
-                "-i",
-                "eth0",
-                filter,
-            ],
-        )
-    };
     let [v4, v6] = addresses(&lab, "a1", "w1");
     let subnet = format!("{}.0/24", v4.rsplit_once('.').expect("an address").0);
-    let vxlan = capture("a1", "udp port 4789");
+    let vxlan = capture(&lab, "a1", "", "eth0", "udp port 4789");
     // The node that takes no part, and the same packets without their wrapping.
-    let elsewhere = capture("a3", "udp port 4789");
-    let naked = capture("a1", &format!("net {subnet} or host {v6}"));
+    let elsewhere = capture(&lab, "a3", "", "eth0", "udp port 4789");
+    let naked = capture(&lab, "a1", "", "eth0", &format!("net {subnet} or host {v6}"));
     for address in [&v4, &v6] {
         lab.ok("a2", &format!("run --network overnet -- ping -c 3 -i 0.2 -W 2 {address}"));
     }
-    let seen = vxlan.close();
+    let seen = packets(vxlan);
     let ends: BTreeSet<(&str, &str)> = seen.lines().filter_map(ends).collect();
     assert!(seen.contains("vni "), "VXLAN was captured: {seen}");
     let nodes = ["192.0.2.51", "192.0.2.52"];
@@ -59,8 +43,30 @@ fn an_overlay_is_vxlan_between_its_nodes_on_the_wire() {
         "only the two nodes speak: {ends:?}"
     );
     assert_eq!(ends.len(), 2, "in both directions: {ends:?}");
-    assert_eq!(elsewhere.close(), "", "nothing goes to a node without an endpoint");
-    assert_eq!(naked.close(), "", "nothing of the overlay is on the wire unwrapped");
+    assert_eq!(packets(elsewhere), "", "nothing goes to a node without an endpoint");
+    assert_eq!(packets(naked), "", "nothing of the overlay is on the wire unwrapped");
+}
+
+/// A capture that has begun when this returns; `within` are words that lead into a sandbox.
+fn capture(lab: &Lab, node: &str, within: &str, link: &str, filter: &str) -> Session {
+    let script = format!(
+        "exec {within} timeout {CAPTURE_SECONDS} tcpdump -nn -l --immediate-mode -i {link} '{filter}' 2>&1"
+    );
+    let mut session = lab.session(node, &["sh", "-c", &script]);
+    loop {
+        let line = session.line();
+        assert!(!line.is_empty(), "tcpdump begins on {node}");
+        if line.starts_with("listening on") {
+            return session;
+        }
+    }
+}
+
+/// The packets that a capture has seen, when its time is over: its lines that begin with a time of day.
+fn packets(capture: Session) -> String {
+    let text = capture.close();
+    let of_packet = |line: &&str| line.split(' ').next().is_some_and(|at| at.contains(':'));
+    text.lines().filter(of_packet).collect::<Vec<_>>().join("\n")
 }
 
 /// Source and destination of a line of tcpdump, without ports; of the outer packet alone.
@@ -88,11 +94,10 @@ fn vxlan_of_a_stranger_is_not_let_in() {
         own = format_args!("{}.250/24", v4.rsplit_once('.').expect("an address").0),
     );
     assert!(lab.exec("c1", &["sh", "-ec", &script]).status.success(), "the outsider's tunnel");
-    let inside = lab.session(
-        "a1",
-        &["swarmnet", "exec", "w1", "timeout", "3", "tcpdump", "-nn", "-l", "-i", "eth0", "icmp"],
-    );
+    let arrived = capture(&lab, "a1", "", "eth0", "src 192.0.2.101 and udp port 4789");
+    let inside = capture(&lab, "a1", "swarmnet exec w1", "eth0", "icmp");
     let ping = lab.exec("c1", &["ping", "-c", "3", "-i", "0.2", "-W", "1", &v4]);
     assert!(!ping.status.success(), "no answer: {}", stdout(&ping));
-    assert_eq!(inside.close(), "", "the sandbox sees nothing of it");
+    assert!(packets(arrived).contains("vni "), "it came as far as the node");
+    assert_eq!(packets(inside), "", "the sandbox sees nothing of it");
 }
