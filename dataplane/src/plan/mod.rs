@@ -101,13 +101,19 @@ pub fn update(old: &Desired, new: &Desired) -> Plan {
     let mut stages = Stages::default();
     let (was, target) = (render::target(&before), render::target(&after));
     let removed = objects::plan(&was.namespaces, &target, &mut stages);
-    let (old_shape, new_shape) = (Shape::of(old), Shape::of(new));
-    for ns in part::with_changed_tables((old, new), (&before, &after), (&old_shape, &new_shape)) {
+    let shapes = Shape::of_parts((old, new), (&before, &after));
+    let mut whole_shapes = None;
+    for ns in part::with_changed_tables((old, new), (&before, &after), (&shapes.0, &shapes.1)) {
         // A sandbox that is new on a network needs all services of it.
         let whole = matches!(ns, Ns::Sandbox(id) if part::holds(&before, &after, id));
-        let (seen, wanted) = if whole { (old, new) } else { (&before, &after) };
-        let seen = render::tables((seen, old), &old_shape, ns);
-        let wanted = render::tables((wanted, new), &new_shape, ns);
+        let (seen, wanted, shapes) = if whole {
+            let both = || (Shape::of(old), Shape::of(new));
+            (old, new, &*whole_shapes.get_or_insert_with(both))
+        } else {
+            (&before, &after, &shapes)
+        };
+        let seen = render::tables((seen, old), &shapes.0, ns);
+        let wanted = render::tables((wanted, new), &shapes.1, ns);
         tables::plan(ns, &seen, &wanted, &removed, &mut stages);
     }
     stages.flows = part::dead_flows(&before, &after, new);

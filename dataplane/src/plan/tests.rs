@@ -331,3 +331,16 @@ fn update_of_one_service_among_ten_thousand_is_a_few_elements() {
     // One backend of each family, deleted and added, for the service and for the publication.
     assert_eq!(elements.sum::<usize>(), 8);
 }
+
+#[test]
+fn update_takes_balancing_out_with_the_last_service() {
+    let old = world();
+    let mut new = old.clone();
+    new.services.clear();
+    let kernel = ModelKernel::default();
+    bring(&kernel, &old);
+    run(&kernel, &update(&old, &new));
+    assert_eq!(plan(&kernel.seen(), &new).ops, vec![]);
+    run(&kernel, &update(&new, &old));
+    assert_eq!(plan(&kernel.seen(), &old).ops, vec![]);
+}

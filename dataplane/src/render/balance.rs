@@ -66,10 +66,8 @@ fn services<'a>(
     part: &'a Desired,
     networks: &BTreeSet<NetworkId>,
 ) -> impl Iterator<Item = Seen<'a>> {
-    let least = ServiceId::from_bytes([0; 16]);
-    let most = ServiceId::from_bytes([0xff; 16]);
     networks.iter().flat_map(move |n| {
-        part.services.range((*n, least)..=(*n, most)).map(|((n, id), s)| (*n, id, &**s))
+        super::pick::services_of(part, *n).map(|(id, service)| (*n, id, service))
     })
 }
 
@@ -150,7 +148,7 @@ fn resolver_rules(port: u16) -> Vec<Rule> {
         .into_iter()
         .map(|proto| {
             Rule::builder("resolver")
-                .matches(&Load::Meta(crate::nft::MetaKey::NfProto), vec![2])
+                .ip_version(false)
                 .l4proto(proto)
                 .matches(&Load::IpDaddr, key::ip(resolver))
                 .dport(53)

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarmnet_types::{Algorithm, NetworkId};
+use swarmnet_types::{Algorithm, NetworkId, ServiceId};
 
 use crate::desired::{Desired, Publication, PublicationKey, Service};
 use crate::nft::Load;
@@ -122,6 +122,10 @@ impl PublicationKey {
 }
 
 impl Publication {
+    fn picks(&self, key: &PublicationKey) -> impl Iterator<Item = Pick> {
+        [false, true].into_iter().filter_map(|ipv6| self.pick(key, ipv6))
+    }
+
     pub(crate) fn pick(&self, key: &PublicationKey, ipv6: bool) -> Option<Pick> {
         let backends = self.backends.iter().filter(|b| b.is_ipv6() == ipv6).count();
         let backends = if key.serves(ipv6) { backends } else { 0 };
@@ -141,9 +145,51 @@ impl Shape {
         }
         for (key, publication) in &desired.publications {
             let set = if key.bound().is_some() { &mut shape.bound } else { &mut shape.any };
-            set.extend([false, true].into_iter().filter_map(|v6| publication.pick(key, v6)));
+            set.extend(publication.picks(key));
         }
         shape
+    }
+
+    /// Shapes of two wishes, as far as the chains that differing services and publications use: what all others use is in both
+    /// and need not be named. `before` and `after` are the parts that differ.
+    pub(crate) fn of_parts(
+        (old, new): (&Desired, &Desired),
+        (before, after): (&Desired, &Desired),
+    ) -> (Self, Self) {
+        let (mut was, mut is) = (Self::of(before), Self::of(after));
+        for (shape, whole) in [(&mut was, old), (&mut is, new)] {
+            shape.publishes = !whole.publications.is_empty();
+            for network in whole.networks.keys().filter(|n| serves(whole, **n)) {
+                shape.services.entry(*network).or_default();
+            }
+        }
+        // A chain that only one side uses is in both when anything unchanged uses it.
+        for (network, picks) in differences(&was.services, &is.services) {
+            let others = services_of(new, network)
+                .filter(|(id, _)| !after.services.contains_key(&(network, **id)));
+            let used = used(picks, others.flat_map(|(id, s)| s.picks((network, id))));
+            for shape in [&mut was, &mut is] {
+                if let Some(chains) = shape.services.get_mut(&network) {
+                    chains.extend(used.iter().cloned());
+                }
+            }
+        }
+        for bound in [false, true] {
+            let picks = was.ports(bound).symmetric_difference(is.ports(bound)).cloned().collect();
+            let others = new.publications.iter().filter(|(key, _)| {
+                key.bound().is_some() == bound && !after.publications.contains_key(key)
+            });
+            let used = used(picks, others.flat_map(|(key, p)| p.picks(key)));
+            for shape in [&mut was, &mut is] {
+                let set = if bound { &mut shape.bound } else { &mut shape.any };
+                set.extend(used.iter().cloned());
+            }
+        }
+        (was, is)
+    }
+
+    fn ports(&self, bound: bool) -> &BTreeSet<Pick> {
+        if bound { &self.bound } else { &self.any }
     }
 
     /// The chains of a sandbox on these networks; `None` when there is no service on any of them.
@@ -157,4 +203,44 @@ impl Shape {
     pub(crate) fn same_ports(&self, other: &Self) -> bool {
         (self.publishes, &self.any, &self.bound) == (other.publishes, &other.any, &other.bound)
     }
+}
+
+/// Services on one network.
+pub(crate) fn services_of(
+    desired: &Desired,
+    network: NetworkId,
+) -> impl Iterator<Item = (&ServiceId, &Service)> {
+    let least = ServiceId::from_bytes([0; 16]);
+    let most = ServiceId::from_bytes([0xff; 16]);
+    let range = (network, least)..=(network, most);
+    desired.services.range(range).map(|((_, id), service)| (id, &**service))
+}
+
+fn serves(desired: &Desired, network: NetworkId) -> bool {
+    services_of(desired, network).next().is_some()
+}
+
+type Picks = BTreeMap<NetworkId, BTreeSet<Pick>>;
+
+/// Per network, the chains that only one side uses.
+fn differences(was: &Picks, is: &Picks) -> Picks {
+    let none = BTreeSet::new();
+    let networks: BTreeSet<_> = was.keys().chain(is.keys()).collect();
+    let differs = |n: &NetworkId| {
+        let (a, b) = (was.get(n).unwrap_or(&none), is.get(n).unwrap_or(&none));
+        a.symmetric_difference(b).cloned().collect::<BTreeSet<_>>()
+    };
+    networks.into_iter().map(|n| (*n, differs(n))).filter(|(_, picks)| !picks.is_empty()).collect()
+}
+
+/// Which of `picks` are among `others`. Ends as soon as all are found, which a common number of backends makes soon.
+fn used(mut picks: BTreeSet<Pick>, others: impl Iterator<Item = Pick>) -> BTreeSet<Pick> {
+    let mut found = BTreeSet::new();
+    for other in others {
+        if picks.is_empty() {
+            break;
+        }
+        found.extend(picks.take(&other));
+    }
+    found
 }

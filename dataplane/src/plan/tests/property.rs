@@ -61,7 +61,6 @@ fn wish() -> impl Strategy<Value = Desired> {
             let mut wish = world();
             let shape = (in_cluster, ipv6, bits);
             fabric_part(&mut wish, shape, tasks);
-            networks_part(&mut wish, &remotes, (multicast, icc, bits));
             wish.services = services
                 .into_iter()
                 .zip(1u32..)
@@ -72,6 +71,7 @@ fn wish() -> impl Strategy<Value = Desired> {
                 })
                 .collect();
             wish.publications = publications.into_iter().map(|(k, p)| (k, Arc::new(p))).collect();
+            networks_part(&mut wish, &remotes, (multicast, icc, bits));
             wish
         },
     )
@@ -121,6 +121,12 @@ fn networks_part(
     }
     if bits & 8 != 0 {
         wish.sandboxes.remove(&sandbox(2));
+    }
+    if bits & 32 != 0 {
+        wish.services.clear();
+    }
+    if bits & 64 != 0 {
+        wish.publications.clear();
     }
     if wish.fabric.is_none() {
         wish.networks.retain(|_, n| matches!(n, Network::Bridge(_)));
