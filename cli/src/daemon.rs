@@ -164,18 +164,19 @@ async fn start(
     let agent = Agent::start(config, Arc::clone(&store), supervisor).map_err(CliError::failure)?;
     let cluster = Cluster::new(Arc::new(agent.pool().clone()));
     let outbox = Arc::new(Outbox::open(paths).map_err(CliError::failure)?);
-    let sandboxes = Arc::new(Sandboxes::new(Means {
+    let means = Means {
         paths: paths.clone(),
-        store: Arc::clone(&store),
-        host: Arc::clone(&host),
+        store,
+        host,
         kernel: Arc::new(agent.clone()) as Arc<dyn KernelStatus>,
         cluster: cluster.clone(),
         session: Arc::new(agent.clone()) as Arc<dyn Session>,
         outbox: Arc::clone(&outbox),
-    }));
+    };
+    let control = ControlProxy::new(&means);
+    let sandboxes = Arc::new(Sandboxes::new(means));
     let exe = std::env::current_exe().map_err(CliError::failure)?;
     let workloads = Workloads::new(sandboxes, exe, supervisor);
-    let control = ControlProxy::new(store, host, cluster.clone());
     control.ensure_predefined().await.map_err(CliError::failure)?;
     deliver(outbox, cluster, supervisor);
     let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));

@@ -19,10 +19,10 @@ type Update = foca::Member<Identity>;
 ///
 /// # Errors
 /// [`Refusal::Malformed`], [`Refusal::UnknownNode`].
-pub(crate) fn admit<'a>(
-    gossip: &'a [u8],
+pub(crate) fn admit(
+    gossip: &[u8],
     is_known: impl Fn(&NodeId) -> bool,
-) -> Result<(Identity, Cow<'a, [u8]>), Refusal> {
+) -> Result<(Identity, Cow<'_, [u8]>), Refusal> {
     let malformed = |_: postcard::Error| Refusal::Malformed;
     let (header, body) =
         postcard::take_from_bytes::<Header<Identity>>(gossip).map_err(malformed)?;

@@ -1,21 +1,27 @@
-//! The control API on a node: local networks are answered here, everything else by a manager.
+//! The control API on a node: local networks are answered here, everything else by a manager. With no manager the networks of the
+//! last view are still shown.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::control_server::Control;
 use swarmnet_types::{Network, NetworkId, NetworkSpec, Role, Scope};
+use tokio::time::timeout;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use super::refused;
+use super::{audit, refused};
 use crate::local::cluster::Cluster;
 use crate::local::host::Host;
-use crate::local::sandboxes::now_ms;
-use crate::local::{LocalError, LocalStore, lookup, networks};
+use crate::local::sandboxes::{Means, now_ms};
+use crate::local::{LocalError, LocalStore, Session, lookup, networks};
+
+/// How long the cluster is asked about a name before the last view has to do.
+const ASK_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -23,6 +29,7 @@ pub struct ControlProxy {
     store: Arc<LocalStore>,
     host: Arc<dyn Host>,
     cluster: Cluster,
+    session: Arc<dyn Session>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -42,14 +49,20 @@ macro_rules! read {
 /// Passes a change on to a manager, when this node may make one.
 macro_rules! write {
     ($self:ident, $request:ident, $method:ident) => {{
+        audit(&$request, stringify!($method));
         $self.may_write().map_err(|err| refused(&err))?;
         read!($self, $request, $method)
     }};
 }
 
 impl ControlProxy {
-    pub fn new(store: Arc<LocalStore>, host: Arc<dyn Host>, cluster: Cluster) -> Self {
-        Self { store, host, cluster }
+    pub fn new(means: &Means) -> Self {
+        Self {
+            store: Arc::clone(&means.store),
+            host: Arc::clone(&means.host),
+            cluster: means.cluster.clone(),
+            session: Arc::clone(&means.session),
+        }
     }
 
     /// Swarm's sentences (`sw:M3`).
@@ -80,6 +93,9 @@ impl ControlProxy {
     }
 
     async fn create_local(&self, spec: NetworkSpec) -> Result<Network, LocalError> {
+        if self.cluster_has(spec.name.as_str()).await {
+            return Err(LocalError::NetworkExists { name: spec.name });
+        }
         let routes = self.host.routes()?;
         let id = NetworkId::from_bytes(rand::random());
         let (network, _) = self
@@ -91,6 +107,51 @@ impl ControlProxy {
             })
             .await?;
         Ok(network)
+    }
+
+    /// Names are one space over both scopes (`sw:C8`): asked of a manager, or of the last view when none answers soon.
+    async fn cluster_has(&self, name: &str) -> bool {
+        if self.cluster.standing().is_none() {
+            return false;
+        }
+        let known = |network: &Network| network.spec.name.as_str() == name;
+        match timeout(ASK_MAX, self.cluster.network(name)).await {
+            Ok(Ok(found)) => found.as_ref().is_some_and(known),
+            Ok(Err(_)) | Err(_) => {
+                self.session.view().is_some_and(|v| v.networks.values().any(known))
+            }
+        }
+    }
+
+    /// Networks of the cluster: all of them, or those of the last view when no manager answers.
+    async fn cluster_networks(&self) -> Result<Vec<v1::Network>, LocalError> {
+        let call = |channel| async move {
+            ControlClient::new(channel).list_networks(v1::ListNetworksRequest {}).await
+        };
+        match (self.cluster.call(call).await, self.session.view()) {
+            (Ok(answer), _) => Ok(answer.networks),
+            (Err(LocalError::NoManager { .. }), Some(view)) => {
+                Ok(view.networks.values().map(Into::into).collect())
+            }
+            (Err(err), _) => Err(err),
+        }
+    }
+
+    /// A network as the last view has it.
+    fn viewed(&self, reference: &str) -> Option<v1::NetworkDetail> {
+        let view = self.session.view()?;
+        let meant =
+            |n: &&Network| n.id.to_string() == reference || n.spec.name.as_str() == reference;
+        let network = view.networks.values().find(meant)?;
+        let endpoints = view.endpoints.values().filter(|e| e.network == network.id);
+        let services = view.services.values().filter(|s| s.vips.contains_key(&network.id));
+        Some(v1::NetworkDetail {
+            network: Some(network.into()),
+            endpoints: endpoints.map(Into::into).collect(),
+            services: services.map(Into::into).collect(),
+            usage: Vec::new(),
+            nodes: Vec::new(),
+        })
     }
 
     fn local(&self, reference: &str) -> Result<Option<Arc<Network>>, Status> {
@@ -131,6 +192,7 @@ impl Control for ControlProxy {
             .ok_or_else(|| Status::invalid_argument("malformed message: spec: missing"))?
             .try_into()?;
         if spec.scope == Scope::Local {
+            audit(&request, "create_network");
             let network = self.create_local(spec).await.map_err(|err| refused(&err))?;
             let network = Some((&network).into());
             return Ok(Response::new(v1::CreateNetworkResponse { network, revision: 0 }));
@@ -155,6 +217,7 @@ impl Control for ControlProxy {
             }
             return write!(self, request, remove_network);
         };
+        audit(&request, "remove_network");
         self.store
             .change(|draft| {
                 networks::check_removal(&draft.objects, &network)?;
@@ -167,16 +230,15 @@ impl Control for ControlProxy {
         Ok(Response::new(v1::RemoveNetworkResponse { id, revision: 0 }))
     }
 
-    /// Those of this node, and those of the cluster while a manager answers.
+    /// Those of this node, and those of the cluster.
     async fn list_networks(
         &self,
-        request: Request<v1::ListNetworksRequest>,
+        _: Request<v1::ListNetworksRequest>,
     ) -> Answer<v1::ListNetworksResponse> {
         let local = self.store.current();
         let mut all: Vec<v1::Network> = local.networks.values().map(|n| (&**n).into()).collect();
         if self.cluster.standing().is_some() {
-            let answer: Response<v1::ListNetworksResponse> = read!(self, request, list_networks)?;
-            all.extend(answer.into_inner().networks);
+            all.extend(self.cluster_networks().await.map_err(|err| refused(&err))?);
         }
         Ok(Response::new(v1::ListNetworksResponse { networks: all }))
     }
@@ -191,7 +253,16 @@ impl Control for ControlProxy {
                 let text = request.into_inner().reference;
                 Err(refused(&LocalError::NoNetwork { text }))
             }
-            None => read!(self, request, inspect_network),
+            None => {
+                let viewed = self.viewed(&request.get_ref().reference);
+                let answer: Answer<v1::NetworkDetail> = read!(self, request, inspect_network);
+                match (answer, viewed) {
+                    (Err(status), Some(detail)) if status.code() == Code::FailedPrecondition => {
+                        Ok(Response::new(detail))
+                    }
+                    (answer, _) => answer,
+                }
+            }
         }
     }
 

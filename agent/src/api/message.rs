@@ -159,10 +159,16 @@ pub(super) fn sandbox(
         ports: record.ports.iter().map(port_message).collect(),
         labels: record.labels.clone().into_iter().collect(),
     };
+    // The daemon's own stack is wherever the daemon is now, not where the reader is.
+    let netns_path = if record.shares_host_stack() {
+        format!("/proc/{}/ns/net", std::process::id())
+    } else {
+        record.netns.to_string_lossy().into_owned()
+    };
     v1::Sandbox {
         id: Bytes::copy_from_slice(record.id.as_bytes()),
         spec: Some(spec),
-        netns_path: record.netns.to_string_lossy().into_owned(),
+        netns_path,
         resolv_conf: paths.resolv_conf().to_string_lossy().into_owned(),
         hosts: paths.hosts().to_string_lossy().into_owned(),
         endpoints: record.attachments.iter().map(endpoint).collect(),

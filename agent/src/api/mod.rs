@@ -18,7 +18,8 @@ use swarmnet_runtime::Supervisor;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
-use tonic::{Code, Status};
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Code, Request, Status};
 
 pub use control::ControlProxy;
 pub use node::NodeGrpc;
@@ -44,6 +45,13 @@ fn refused(err: &LocalError) -> Status {
         },
     };
     swarmnet_proto::rejected(code, chain(err))
+}
+
+/// Who changes what, for the log: the peer of the unix socket.
+fn audit<T>(request: &Request<T>, call: &'static str) {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    let (uid, pid) = peer.map_or((None, None), |p| (Some(p.uid()), p.pid()));
+    tracing::info!(call, uid, pid, "asked by");
 }
 
 /// Binds the socket; one that a crash left is replaced.

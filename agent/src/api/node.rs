@@ -10,7 +10,7 @@ use swarmnet_proto::v1::local_node_server::LocalNode;
 use swarmnet_types::AttachmentSpec;
 use tonic::{Request, Response, Status};
 
-use super::{message, refused};
+use super::{audit, message, refused};
 use crate::local::objects::{ProcessSpec, SandboxRecord};
 use crate::local::{LocalError, Managers, Session, lookup};
 use crate::workload::Workloads;
@@ -101,6 +101,7 @@ impl LocalNode for NodeGrpc {
         &self,
         request: Request<v1::CreateSandboxRequest>,
     ) -> Result<Response<v1::Sandbox>, Status> {
+        audit(&request, "create_sandbox");
         let request = request.into_inner();
         let mut wish = message::wish(request.spec)?;
         wish.named = request.named;
@@ -112,6 +113,7 @@ impl LocalNode for NodeGrpc {
         &self,
         request: Request<v1::RemoveSandboxRequest>,
     ) -> Result<Response<v1::RemoveSandboxResponse>, Status> {
+        audit(&request, "remove_sandbox");
         let v1::RemoveSandboxRequest { reference, force } = request.into_inner();
         let record = self.find(&reference)?;
         self.workloads.remove(record.id, force).await.map_err(|err| refused(&err))?;
@@ -139,6 +141,7 @@ impl LocalNode for NodeGrpc {
     }
 
     async fn run(&self, request: Request<v1::RunRequest>) -> Result<Response<v1::Sandbox>, Status> {
+        audit(&request, "run");
         let request = request.into_inner();
         let mut wish = message::wish(request.spec)?;
         if request.argv.is_empty() {
@@ -164,6 +167,7 @@ impl LocalNode for NodeGrpc {
         &self,
         request: Request<v1::StopRequest>,
     ) -> Result<Response<v1::Sandbox>, Status> {
+        audit(&request, "stop");
         let v1::StopRequest { reference, grace_s } = request.into_inner();
         let record = self.find(&reference)?;
         let grace = Duration::from_secs(grace_s.into());
@@ -176,21 +180,23 @@ impl LocalNode for NodeGrpc {
         &self,
         request: Request<v1::ConnectNetworkRequest>,
     ) -> Result<Response<v1::Sandbox>, Status> {
+        audit(&request, "connect_network");
         let request = request.into_inner();
         let record = self.find(&request.sandbox)?;
         let spec: AttachmentSpec = request
             .attachment
             .ok_or_else(|| Status::invalid_argument("malformed message: attachment: missing"))?
             .try_into()?;
-        self.answer(self.workloads.sandboxes().connect(record.id, spec).await)
+        self.answer(self.workloads.connect(record.id, spec).await)
     }
 
     async fn disconnect_network(
         &self,
         request: Request<v1::DisconnectNetworkRequest>,
     ) -> Result<Response<v1::Sandbox>, Status> {
+        audit(&request, "disconnect_network");
         let request = request.into_inner();
         let record = self.find(&request.sandbox)?;
-        self.answer(self.workloads.sandboxes().disconnect(record.id, &request.network).await)
+        self.answer(self.workloads.disconnect(record.id, request.network).await)
     }
 }

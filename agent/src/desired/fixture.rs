@@ -194,6 +194,7 @@ pub(crate) fn record() -> SandboxRecord {
         process: None,
         owner: None,
         state: SandboxState::Ready,
+        comes_back: false,
     }
 }
 

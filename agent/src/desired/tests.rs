@@ -1,3 +1,5 @@
+//! From a view and local state to what the node shall have.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

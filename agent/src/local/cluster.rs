@@ -76,6 +76,11 @@ impl Cluster {
         self.managers.standing()
     }
 
+    /// Does a manager answer?
+    pub async fn is_reachable(&self) -> bool {
+        self.standing().is_some() && self.managers.channel().await.is_ok()
+    }
+
     /// Makes `call` with a channel to one manager after another until one answers.
     ///
     /// # Errors

@@ -203,9 +203,6 @@ pub enum LocalError {
         "cannot remove sandbox \"{sandbox}\": a process is running in it; stop it before removal or force remove"
     )]
     Running { sandbox: Name },
-    /// Signals were sent; the process is still there.
-    #[error("process {pid} of sandbox {sandbox} does not end: it cannot be killed")]
-    Unkillable { sandbox: Name, pid: u32 },
 
     // === the cluster ===
     #[error(
@@ -228,10 +225,6 @@ pub enum LocalError {
         "{sentence}: what exists goes on, cluster networks take no new endpoints until one answers"
     )]
     NoManager { sentence: String },
-    #[error("This node is not part of a swarm")]
-    NotPart,
-    #[error("{sentence}")]
-    LeaveManager { sentence: &'static str },
     /// A manager's own words.
     #[error("{}", swarmnet_proto::sentence(status))]
     Cluster { status: tonic::Status },
@@ -256,8 +249,6 @@ pub enum LocalError {
         path.display()
     )]
     Newer { path: PathBuf, found: u32, known: u32 },
-    #[error("another daemon (pid {pid}) works on {}", path.display())]
-    Locked { path: PathBuf, pid: String },
     #[error("the daemon is stopping")]
     Stopping,
 }
@@ -280,11 +271,7 @@ impl From<KernelError> for LocalError {
 }
 
 impl LocalError {
-    #[expect(
-        clippy::enum_glob_use,
-        clippy::too_many_lines,
-        reason = "one row for each variant: the list is the point"
-    )]
+    #[expect(clippy::enum_glob_use, reason = "one row for each variant: the list is the point")]
     pub fn kind(&self) -> Kind {
         use LocalError::*;
         match self {
@@ -341,22 +328,14 @@ impl LocalError {
             | HostDisconnect
             | HostShared
             | Leaving { .. } => Kind::Forbidden,
-            NotInCluster
-            | Worker
-            | WorkerNetwork
-            | NoManager { .. }
-            | NotPart
-            | LeaveManager { .. }
-            | Stopping => Kind::NotReady,
-            Unkillable { .. }
-            | Malformed(_)
+            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | Stopping => Kind::NotReady,
+            Malformed(_)
             | Build { .. }
             | BuildTimeout { .. }
             | Kernel { .. }
             | File { .. }
             | Corrupt { .. }
             | Newer { .. }
-            | Locked { .. }
             | Cluster { .. } => Kind::Internal,
         }
     }

@@ -65,6 +65,9 @@ pub struct SandboxRecord {
     /// The process whose end takes the sandbox with it.
     pub owner: Option<Owner>,
     pub state: SandboxState,
+    /// It went with a reboot and is to be made again; `Leaving` until then.
+    #[serde(default)]
+    pub comes_back: bool,
 }
 
 /// A sandbox's place on one network.
@@ -110,8 +113,6 @@ pub struct ProcessRecord {
     pub spec: ProcessSpec,
     /// The user stopped it: no restart policy brings it back.
     pub stopped: bool,
-    /// Restarts so far by policy.
-    pub restarts: u32,
 }
 
 /// What `run -d` runs.

@@ -405,9 +405,10 @@ fn compose(
         ports: Vec::new(),
         labels: wish.labels,
         created_ms: now_ms(),
-        process: wish.process.map(|spec| ProcessRecord { spec, stopped: false, restarts: 0 }),
+        process: wish.process.map(|spec| ProcessRecord { spec, stopped: false }),
         owner,
         state: SandboxState::Attaching,
+        comes_back: false,
     };
     let mut from_cluster = granted.endpoints.into_iter();
     for (spec, place) in places {

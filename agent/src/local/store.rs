@@ -38,8 +38,8 @@ pub struct Draft {
 pub struct LocalStore {
     paths: Paths,
     /// The writer's own; held over the disk.
-    writer: Mutex<Cursors>,
-    published: watch::Sender<Arc<LocalObjects>>,
+    writer: Arc<Mutex<Cursors>>,
+    published: Arc<watch::Sender<Arc<LocalObjects>>>,
 }
 
 impl LocalStore {
@@ -64,8 +64,8 @@ impl LocalStore {
         }
         Ok(Self {
             paths: paths.clone(),
-            writer: Mutex::new(Cursors::default()),
-            published: watch::Sender::new(Arc::new(objects)),
+            writer: Arc::new(Mutex::new(Cursors::default())),
+            published: Arc::new(watch::Sender::new(Arc::new(objects))),
         })
     }
 
@@ -92,16 +92,23 @@ impl LocalStore {
         &self,
         decide: impl FnOnce(&mut Draft) -> Result<T, LocalError>,
     ) -> Result<(T, u64), LocalError> {
-        let mut writer = self.writer.lock().await;
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let old = self.current();
         let mut draft = Draft { objects: (*old).clone(), cursors: writer.clone() };
         let answer = decide(&mut draft)?;
         draft.objects.generation = old.generation + 1;
         let generation = draft.objects.generation;
-        let new = Arc::new(draft.objects);
-        self.persist(old, Arc::clone(&new)).await?;
-        *writer = draft.cursors;
-        self.published.send_replace(new);
+        let (paths, published) = (self.paths.clone(), Arc::clone(&self.published));
+        // The disk's calls block, so they run on a thread for such; and there they run to their end, with what follows from them,
+        // also when the caller goes away meanwhile.
+        let commit = move || {
+            let new = Arc::new(draft.objects);
+            write_changes(&paths, &old, &new)?;
+            *writer = draft.cursors;
+            published.send_replace(new);
+            Ok(())
+        };
+        tokio::task::spawn_blocking(commit).await.unwrap_or(Err(LocalError::Stopping))?;
         Ok((answer, generation))
     }
 
@@ -120,19 +127,6 @@ impl LocalStore {
             decide(Arc::make_mut(record))
         })
         .await
-    }
-
-    /// The disk's calls block, so they run on a thread for such. The caller may go away meanwhile: what is written then is what
-    /// was decided, and the next start reads it.
-    async fn persist(
-        &self,
-        old: Arc<LocalObjects>,
-        new: Arc<LocalObjects>,
-    ) -> Result<(), LocalError> {
-        let paths = self.paths.clone();
-        tokio::task::spawn_blocking(move || write_changes(&paths, &old, &new))
-            .await
-            .unwrap_or(Err(LocalError::Stopping))
     }
 }
 

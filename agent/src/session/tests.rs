@@ -1,3 +1,5 @@
+//! The session with a manager of the test.
+
 use std::time::SystemTime;
 
 use swarmnet_pki::{Ca, Issue, NodeIdentity, NodeKey, TlsStore};

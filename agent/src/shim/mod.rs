@@ -1,27 +1,30 @@
 //! The process between the daemon and a workload (`swarmnet shim DIR`, internal): it starts the program in its sandbox, keeps its log
 //! and its exit code, and starts it again by policy, whether a daemon runs or not.
 //!
-//! Inputs: `shim.json` in the sandbox's folder; SIGTERM, which asks the program to stop for good. Outputs: `status.json` (replaced
-//! as a whole), `log.json`. No async runtime: threads that wait for pipes and for the child.
+//! Inputs: `shim.json` in the sandbox's folder; SIGTERM, which asks the program to stop for good, and SIGQUIT, which kills it.
+//! Outputs: `status.json` (replaced as a whole), `log.json`. No async runtime: threads that wait for pipes and signals.
+//!
+//! Invariant: when a program has ended, nothing that it started lives on, as in a container. The shim adopts what loses its parent
+//! and kills it, so that a sandbox is never held by a process that nobody knows.
 
 mod log;
 pub mod status;
+mod tree;
 
 use std::collections::BTreeMap;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use swarmnet_kernel::Netns;
 use swarmnet_kernel::workload::{FileOverride, Workload};
+use swarmnet_kernel::{KernelError, Netns};
 
 use crate::local::error::{LocalError, chain};
 use crate::local::files::{self, Format};
@@ -30,6 +33,15 @@ use crate::local::sandboxes::now_ms;
 use crate::paths::SandboxPaths;
 use crate::workload::restart::{self, STABLE_AFTER};
 use status::{State, Status};
+
+/// Docker's, for programs whose user gave none.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long the last output of a program is waited for when something else holds its pipes.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// Exit codes of a program that could not be started, as a shell and Docker give them.
+const NOT_STARTED: i32 = 125;
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 /// Format of `shim.json`.
 pub const SHIM: Format = Format { name: "swarmnet-shim", version: 1 };
@@ -62,11 +74,59 @@ pub enum ShimError {
     Log { err: std::io::Error },
 }
 
-/// Set by SIGTERM; the number of the child it goes to.
+/// What the signals asked for, and the program they go to.
 #[derive(Debug, Default)]
-struct Stopping {
-    asked: AtomicBool,
-    child: AtomicI32,
+struct Asked {
+    state: Mutex<AskedState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct AskedState {
+    stop: bool,
+    kill: bool,
+    /// The running program, head of a process group of its own.
+    program: Option<Pid>,
+}
+
+impl Asked {
+    fn lock(&self) -> MutexGuard<'_, AskedState> {
+        // The values are consistent whatever panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names the program that signals go to; one that should have ended meanwhile gets its signal now.
+    fn set_program(&self, program: Option<Pid>, stop_signal: Signal) {
+        let mut state = self.lock();
+        state.program = program;
+        if let Some(program) = program.filter(|_| state.stop) {
+            send(program, if state.kill { Signal::SIGKILL } else { stop_signal });
+        }
+    }
+
+    fn stop(&self, stop_signal: Signal, kill_all: bool) {
+        let mut state = self.lock();
+        state.stop = true;
+        state.kill |= kill_all;
+        match state.program {
+            // The whole group: the rest of what it started goes when the program has ended.
+            Some(program) if kill_all => drop(killpg(program, Signal::SIGKILL)),
+            Some(program) => send(program, stop_signal),
+            None => {}
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for this long, or until a stop is asked for; says whether it is.
+    fn wait_stop(&self, patience: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, |s| !s.stop);
+        waited.map_or(true, |(state, _)| state.stop)
+    }
+}
+
+/// A program that ended meanwhile needs no signal.
+fn send(program: Pid, signal: Signal) {
+    let _ = kill(program, signal);
 }
 
 /// Runs the shim of the sandbox in `dir` until its program has ended for good.
@@ -79,6 +139,7 @@ pub fn run(dir: &Path) -> Result<(), ShimError> {
     if let Err(err) = &result {
         let mut status = Status::begun();
         status.state = State::Failed;
+        status.exit_code = exit_code(err);
         status.reason = chain(err);
         status.finished_ms = now_ms();
         status.write(&paths)?;
@@ -86,61 +147,67 @@ pub fn run(dir: &Path) -> Result<(), ShimError> {
     result
 }
 
+fn exit_code(err: &ShimError) -> i32 {
+    match err {
+        ShimError::Kernel(KernelError::WorkloadSpawn { err, .. }) => match err.kind() {
+            std::io::ErrorKind::NotFound => NOT_FOUND,
+            std::io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,
+            _ => NOT_STARTED,
+        },
+        _ => NOT_STARTED,
+    }
+}
+
 fn supervise(paths: &SandboxPaths) -> Result<(), ShimError> {
     let spec: ShimSpec = files::read(&paths.shim(), SHIM)?
         .ok_or_else(|| ShimError::NoSpec { dir: paths.dir().to_owned() })?;
     let system = |what| move |err| ShimError::System { what, err };
+    nix::unistd::setsid().map_err(system("leave the daemon's session"))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(system("adopt orphans"))?;
     unshare(CloneFlags::CLONE_NEWUTS).map_err(system("make a host name of its own"))?;
     nix::unistd::sethostname(&spec.hostname).map_err(system("set the host name"))?;
-    let stopping = Arc::new(Stopping::default());
-    forward_stop(&stopping, spec.process.stop_signal)?;
+    let stop_signal = Signal::try_from(spec.process.stop_signal).unwrap_or(Signal::SIGTERM);
+    let asked = Arc::new(Asked::default());
+    take_signals(&asked, stop_signal)?;
     let log = log::Log::open(&paths.log()).map_err(|err| ShimError::Log { err })?;
     let mut status = Status::begun();
     let mut in_a_row = 0;
     loop {
         let begun = Instant::now();
         let mut child = start(&spec)?;
-        stopping.child.store(child.id().cast_signed(), Ordering::SeqCst);
+        asked.set_program(Some(Pid::from_raw(child.id().cast_signed())), stop_signal);
         status.running(&child);
         status.write(paths)?;
-        let exit = wait(&mut child, &log);
-        stopping.child.store(0, Ordering::SeqCst);
+        let exit = follow(&mut child, &log, || asked.set_program(None, stop_signal));
         status.ended(exit);
         if begun.elapsed() >= STABLE_AFTER {
             in_a_row = 0;
         }
-        let asked = stopping.asked.load(Ordering::SeqCst);
-        if asked || !spec.process.restart.restarts(exit, status.restarts) {
+        status.state = State::Restarting;
+        let again = spec.process.restart.restarts(exit, status.restarts) && !asked.lock().stop;
+        if again {
+            status.write(paths)?;
+        }
+        if !again || asked.wait_stop(restart::delay(in_a_row)) {
             status.state = State::Exited;
             return Ok(status.write(paths)?);
         }
-        status.state = State::Restarting;
-        status.write(paths)?;
-        thread::sleep(restart::delay(in_a_row));
         in_a_row += 1;
         status.restarts += 1;
-        if stopping.asked.load(Ordering::SeqCst) {
-            status.state = State::Exited;
-            return Ok(status.write(paths)?);
-        }
     }
 }
 
-/// SIGTERM becomes the program's own stop signal, and ends the restarts.
-fn forward_stop(stopping: &Arc<Stopping>, signal: i32) -> Result<(), ShimError> {
+/// SIGTERM becomes the program's own stop signal and SIGQUIT its death; either ends the restarts. Blocked in every thread made after
+/// this; programs start with none blocked.
+fn take_signals(asked: &Arc<Asked>, stop_signal: Signal) -> Result<(), ShimError> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
+    set.add(Signal::SIGQUIT);
     set.thread_block().map_err(|err| ShimError::System { what: "block signals", err })?;
-    let stopping = Arc::clone(stopping);
-    let signal = Signal::try_from(signal).unwrap_or(Signal::SIGTERM);
+    let asked = Arc::clone(asked);
     thread::spawn(move || {
-        while set.wait().is_ok() {
-            stopping.asked.store(true, Ordering::SeqCst);
-            let child = stopping.child.load(Ordering::SeqCst);
-            if child > 0 {
-                // Gone meanwhile is as good.
-                let _ = kill(Pid::from_raw(child), signal);
-            }
+        while let Ok(signal) = set.wait() {
+            asked.stop(stop_signal, signal == Signal::SIGQUIT);
         }
     });
     Ok(())
@@ -157,10 +224,11 @@ fn start(spec: &ShimSpec) -> Result<Child, ShimError> {
     let mut command = Command::new(&process.argv[0]);
     command.args(&process.argv[1..]).env_clear();
     let variables = process.env.iter().filter_map(|e| e.split_once('='));
-    command.env("HOME", "/root").envs(variables).env("SWARMNET_SANDBOX", &spec.sandbox);
-    command.env("HOSTNAME", &spec.hostname);
+    command.env("PATH", PATH_DEFAULT).env("HOME", "/root").env("HOSTNAME", &spec.hostname);
+    command.env("SWARMNET_SANDBOX", &spec.sandbox).envs(variables);
     command.current_dir(if process.workdir.is_empty() { "/" } else { &process.workdir });
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0);
     if !process.user.is_empty() {
         let (uid, gid) = ids(&process.user)?;
         command.uid(uid).gid(gid);
@@ -188,9 +256,8 @@ fn ids(text: &str) -> Result<(u32, u32), ShimError> {
     Ok((uid, gid))
 }
 
-/// Waits for the program and for the end of what it writes. A grandchild may hold the pipes longer than the program lives: what it
-/// writes later is lost, the exit is not delayed.
-fn wait(child: &mut Child, log: &log::Log) -> i32 {
+/// Waits for the program's end, ends what it left behind, and waits for the last of the output. Answers the exit code.
+fn follow(child: &mut Child, log: &log::Log, ended: impl FnOnce()) -> i32 {
     // As many messages as there are pipes.
     let (done, finished) = mpsc::channel();
     let pipes: [(Option<Box<dyn std::io::Read + Send>>, _); 2] = [
@@ -207,12 +274,8 @@ fn wait(child: &mut Child, log: &log::Log) -> i32 {
         }
     }
     drop(done);
-    let exit = child.wait();
-    for _ in 0..2 {
-        let _ = finished.recv_timeout(std::time::Duration::from_millis(500));
-    }
-    match exit {
-        Ok(exit) => exit.code().or(exit.signal().map(|s| 128 + s)).unwrap_or(1),
-        Err(_) => 1,
-    }
+    let exit = tree::wait(Pid::from_raw(child.id().cast_signed()), ended);
+    tree::end_orphans();
+    while finished.recv_timeout(LAST_OUTPUT).is_ok() {}
+    exit
 }

@@ -73,8 +73,8 @@ fn link(op: &Op) -> Option<&LinkName> {
         | Op::PutNeighbour { link, .. }
         | Op::DelNeighbour { link, .. }
         | Op::PutFdb { link, .. }
-        | Op::DelFdb { link, .. } => Some(link),
-        Op::PutRoute { to: Link(link) | Local(link) | Via { link, .. }, .. } => Some(link),
+        | Op::DelFdb { link, .. }
+        | Op::PutRoute { to: Link(link) | Local(link) | Via { link, .. }, .. } => Some(link),
         _ => None,
     }
 }

@@ -1,3 +1,5 @@
+//! What the kernel is asked to become, and who is to blame when it refuses.
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 

@@ -127,7 +127,9 @@ fn check_v6(
         drop(nd(REDIRECT)),
         drop(nd(ND_ADVERT).not_in_set(&from(target), "ip6")),
         // Duplicate address detection (RFC 4862 §5.4.2) asks from nowhere and claims nothing.
-        nd(ND_SOLICIT).matches(&Load::Ip6Saddr, unspecified).accept().build(),
+        nd(ND_SOLICIT).matches(&Load::Ip6Saddr, unspecified.clone()).accept().build(),
+        // Multicast reports of a stack that has no address yet: not wanted, not spoofed.
+        Rule::netdev_builder("no address yet").matches(&Load::Ip6Saddr, unspecified).drop().build(),
         drop(server_reply(true, DHCPV6_SERVER)),
         drop(Rule::netdev_builder("spoofed").not_in_set(&from(Load::Ip6Saddr), "ip6")),
         Rule::netdev_builder("IPv6").ip_version(true).accept().build(),

@@ -162,6 +162,7 @@ fn raw(fabric: Option<&Fabric>) -> Vec<Rule> {
             .drop()
             .build(),
     );
+    rules.extend(chatter());
     for (addr, set) in [(Load::IpSaddr, "sources4"), (Load::Ip6Saddr, "sources6")] {
         let source = [Load::Meta(MetaKey::IifName), Load::EtherSaddr, addr];
         rules.push(
@@ -174,6 +175,21 @@ fn raw(fabric: Option<&Fabric>) -> Vec<Rule> {
         );
     }
     rules
+}
+
+/// What any stack says on a link of its own accord (multicast reports, router solicitations), from its link-local address or none:
+/// nobody asked for it here, and counted as spoofed it would hide what is.
+fn chatter() -> [Rule; 2] {
+    let rule = || Rule::builder("link-local chatter").iif(LINKS).ip_version(true);
+    let equal = crate::nft::CmpOp::Eq;
+    let prefix = |bits: [u8; 2]| [bits.to_vec(), vec![0; 14]].concat();
+    [
+        rule()
+            .masked(&Load::Ip6Saddr, prefix([0xff, 0xc0]), equal, prefix([0xfe, 0x80]))
+            .drop()
+            .build(),
+        rule().matches(&Load::Ip6Saddr, key::ipv6(Ipv6Addr::UNSPECIFIED)).drop().build(),
+    ]
 }
 
 fn raw_out(fabric: Option<&Fabric>) -> Vec<Rule> {

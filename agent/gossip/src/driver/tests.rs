@@ -1,1 +1,1 @@
-
+//! The driver over real sockets of this machine.

@@ -1,1 +1,1 @@
-
+//! The engine driven by a clock of the test.

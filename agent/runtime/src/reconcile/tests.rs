@@ -1,3 +1,5 @@
+//! The loop against a kernel of the test: when it observes, plans and waits.
+
 use tokio::sync::mpsc;
 
 use super::*;

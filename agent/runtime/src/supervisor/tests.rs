@@ -1,3 +1,5 @@
+//! Tasks that end, fail, panic and are told to stop.
+
 use std::future::pending;
 
 use tokio::sync::oneshot;

@@ -1,3 +1,5 @@
+//! Networks of this node alone: names, pools, defaults, refusals.
+
 use super::*;
 
 fn objects() -> LocalObjects {

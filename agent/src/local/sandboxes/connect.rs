@@ -9,7 +9,7 @@ use swarmnet_types::{
 use super::plan::{self, Place};
 use super::{Sandboxes, local_endpoint, network_of};
 use crate::local::cluster::{Granted, Reservation};
-use crate::local::error::LocalError;
+use crate::local::error::{LocalError, chain};
 use crate::local::lookup;
 use crate::local::objects::{Attachment, SandboxRecord, SandboxState};
 use crate::local::store::Draft;
@@ -46,7 +46,9 @@ impl Sandboxes {
         match self.finish_connect(id, added).await {
             Ok(record) => Ok(record),
             Err(err) => {
-                self.take_away(id, &reserved, added.0).await?;
+                if let Err(left) = self.take_away(id, &reserved, added.0).await {
+                    tracing::warn!(err = %chain(&left), "not all of a network was taken away again");
+                }
                 Err(err)
             }
         }

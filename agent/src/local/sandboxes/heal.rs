@@ -40,7 +40,9 @@ impl Sandboxes {
         .await?;
         let mut lost = Vec::new();
         for record in objects.sandboxes.values() {
-            if record.state == SandboxState::Ready {
+            if record.comes_back {
+                lost.push(Arc::clone(record));
+            } else if record.state == SandboxState::Ready {
                 let (host, path) = (Arc::clone(&self.means.host), record.netns.clone());
                 let there = record.shares_host_stack()
                     || blocking(move || Ok(host.has_netns(&path))).await?;
