@@ -328,6 +328,3 @@ impl Clock {
         self.started + Duration::from_millis(deadline_ms.saturating_sub(self.started_ms))
     }
 }
-
-#[cfg(test)]
-mod tests;

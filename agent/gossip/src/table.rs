@@ -430,6 +430,3 @@ impl Track {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

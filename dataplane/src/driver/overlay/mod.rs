@@ -12,9 +12,11 @@
 //! no entry on the bridge, and what the VXLAN device does not know either is dropped there (no all-zero entry).
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use swarmnet_types::{Mac, NetworkId};
 
+use crate::actual::NsState;
 use crate::desired::{Desired, Overlay};
 use crate::names;
 use crate::object::{FdbTo, Link, LinkKind, Netns, Ns, PortFlags, Vxlan};
@@ -53,6 +55,18 @@ impl Overlay {
         }
     }
 
+    /// The VXLAN device answers who has an endpoint's addresses. Where multicast passes, answers to it come from and go to
+    /// link-local addresses too, and the device swallows questions that it cannot answer.
+    fn answers_for(&self, overlay: &mut NsState, addrs: impl Iterator<Item = IpAddr>, mac: Mac) {
+        let vxlan = names::overlay_vxlan(self.vni);
+        for addr in addrs {
+            overlay.neighbour(&vxlan, addr, mac);
+            if self.multicast && addr.is_ipv6() {
+                overlay.neighbour(&vxlan, names::link_local(mac), mac);
+            }
+        }
+    }
+
     fn devices(&self, target: &mut Target, id: NetworkId, desired: &Desired) {
         let Some(fabric) = &desired.fabric else { return };
         let (bridge, vxlan) = (names::overlay_bridge(self.vni), names::overlay_vxlan(self.vni));
@@ -85,9 +99,7 @@ impl NetworkDriver for Overlay {
         let overlay = target.ns(Ns::Overlay);
         for remote in self.remotes.values() {
             overlay.forward_to(&vxlan, remote.mac, FdbTo::Vtep(remote.vtep));
-            for addr in remote.addrs.iter() {
-                overlay.neighbour(&vxlan, addr, remote.mac);
-            }
+            self.answers_for(overlay, remote.addrs.iter(), remote.mac);
         }
         let vteps: BTreeSet<_> = self.remotes.values().map(|r| r.vtep).collect();
         if self.multicast && !vteps.is_empty() {
@@ -99,12 +111,10 @@ impl NetworkDriver for Overlay {
         let mut outer = at.outer(names::overlay_bridge(self.vni), self.mtu_bytes);
         outer.port = Some(self.port());
         let port = at.join(target, Ns::Overlay, outer, self.mtu_bytes);
-        let vxlan = names::overlay_vxlan(self.vni);
         let overlay = target.ns(Ns::Overlay);
         overlay.forward_to(&port, at.endpoint.mac, FdbTo::Port);
-        for addr in &at.endpoint.addrs {
-            overlay.neighbour(&vxlan, addr.addr(), at.endpoint.mac);
-        }
+        let addrs = at.endpoint.addrs.iter().map(ipnet::IpNet::addr);
+        self.answers_for(overlay, addrs, at.endpoint.mac);
     }
 
     fn port_ns(&self) -> Option<Ns> {

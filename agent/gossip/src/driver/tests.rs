@@ -1,1 +1,0 @@
-//! The driver over real sockets of this machine.

@@ -1,1 +1,0 @@
-//! The table of members: who wins, what is refused, what is told.
