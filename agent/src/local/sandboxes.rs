@@ -474,3 +474,8 @@ fn local_endpoint(
         changed: Revision::default(),
     })
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
