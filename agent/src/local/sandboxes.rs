@@ -7,6 +7,7 @@
 //! Invariants: no record without a namespace, no namespace of ours without a folder that names it; nothing waits for a manager
 //! when a sandbox goes.
 
+mod compose;
 mod connect;
 mod heal;
 mod locks;
@@ -17,12 +18,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swarmnet_types::{
-    AttachmentSpec, Condition, Driver, DualStack, Endpoint, EndpointId, Mac, Name, Network, NodeId,
-    Revision, SandboxId, Service,
+    AttachmentSpec, Condition, Driver, EndpointId, Name, NodeId, SandboxId, Service,
 };
 
 pub use plan::SandboxWish;
 
+use self::compose::{Draught, compose};
 use self::locks::Locks;
 use self::plan::Place;
 use super::border::{KernelStatus, Session};
@@ -30,11 +31,11 @@ use super::cluster::{Cluster, Granted, Reservation};
 use super::error::{LocalError, chain};
 use super::host::Host;
 use super::lookup::Match;
-use super::objects::{Attachment, Owner, PortMap, ProcessRecord, SandboxRecord, SandboxState};
+use super::objects::{PortMap, SandboxRecord, SandboxState};
 use super::outbox::Outbox;
 use super::ports::Others;
 use super::store::{Draft, LocalStore};
-use super::{addresses, files, lookup, naming, ports, process, resolv};
+use super::{files, lookup, naming, process, resolv};
 use crate::paths::Paths;
 
 /// Docker's own limit for an attachment (`sw:C29`).
@@ -68,17 +69,6 @@ pub struct Sandboxes {
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A sandbox on its way: decided, not yet recorded.
-struct Draught {
-    id: SandboxId,
-    name: Name,
-    hostname: String,
-    netns: PathBuf,
-    owner: Option<Owner>,
-    wish: SandboxWish,
-    places: Vec<(AttachmentSpec, Place)>,
 }
 
 impl Sandboxes {
@@ -381,98 +371,6 @@ fn check_name(objects: &super::LocalObjects, name: &Name) -> Result<(), LocalErr
         Some(other) => Err(LocalError::SandboxName { name: name.clone(), sandbox: other.id }),
         None => Ok(()),
     }
-}
-
-/// The record of a new sandbox, with what this node grants itself.
-fn compose(
-    draft: &mut Draft,
-    draught: Draught,
-    granted: Granted,
-    (node, others): (NodeId, &Others),
-) -> Result<SandboxRecord, LocalError> {
-    let Draught { id, name, hostname, netns, owner, wish, places } = draught;
-    let mut record = SandboxRecord {
-        id,
-        name,
-        hostname,
-        netns,
-        named: wish.named,
-        attachments: Vec::new(),
-        fabric: granted.fabric,
-        service: granted.service.map(|s| s.id),
-        service_name: wish.service,
-        dns: wish.dns,
-        ports: Vec::new(),
-        labels: wish.labels,
-        created_ms: now_ms(),
-        process: wish.process.map(|spec| ProcessRecord { spec, stopped: false }),
-        owner,
-        state: SandboxState::Attaching,
-        comes_back: false,
-    };
-    let mut from_cluster = granted.endpoints.into_iter();
-    for (spec, place) in places {
-        let (endpoint, network) = match place {
-            Place::Local(network) => {
-                (local_endpoint(draft, &record, (&network, &spec), node)?, network)
-            }
-            Place::Cluster => {
-                let endpoint = from_cluster.next().expect("one for each, checked on arrival");
-                let network = network_of(&granted.networks, &endpoint);
-                (endpoint, network)
-            }
-        };
-        plan::check_overlap(&record.attachments, &network)?;
-        let ifname = plan::ifname(&record.name, &record.attachments, &spec, &network)?;
-        record.attachments.push(Attachment { spec, endpoint, network, ifname });
-    }
-    if !record.shares_host_stack() && !wish.ports.is_empty() {
-        let leads_out = |a: &Attachment| !plan::stackless(&a.network) && !a.network.spec.internal;
-        if !record.attachments.iter().any(leads_out) && record.fabric.is_none() {
-            return Err(LocalError::PortUnreachable);
-        }
-        record.ports = ports::grant(&draft.objects, &wish.ports, others, &mut draft.cursors.port)?;
-    }
-    Ok(record)
-}
-
-fn network_of(networks: &[Network], endpoint: &Endpoint) -> Network {
-    let network = networks.iter().find(|n| n.id == endpoint.network);
-    network.expect("there is one for each endpoint, checked on arrival").clone()
-}
-
-fn local_endpoint(
-    draft: &mut Draft,
-    record: &SandboxRecord,
-    (network, spec): (&Network, &AttachmentSpec),
-    node: NodeId,
-) -> Result<Endpoint, LocalError> {
-    // Looked up when the request came; it may have been removed meanwhile.
-    if !draft.objects.networks.contains_key(&network.id) {
-        return Err(LocalError::NoNetwork { text: spec.network.clone() });
-    }
-    let (addrs, mac) = if plan::stackless(network) {
-        (DualStack::default(), Mac([0; 6]))
-    } else {
-        addresses::grant(&draft.objects, network, spec, &mut draft.cursors.addrs)?
-    };
-    Ok(Endpoint {
-        id: EndpointId::from_bytes(rand::random()),
-        network: network.id,
-        node,
-        sandbox: record.id,
-        name: record.name.clone(),
-        hostname: record.hostname.clone(),
-        aliases: spec.aliases.clone(),
-        addrs,
-        mac,
-        service: None,
-        slot: None,
-        condition: Condition::Starting,
-        created_ms: now_ms(),
-        created: Revision::default(),
-        changed: Revision::default(),
-    })
 }
 
 #[cfg(test)]

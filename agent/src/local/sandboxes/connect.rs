@@ -6,8 +6,9 @@ use swarmnet_types::{
     AttachmentSpec, Condition, Driver, EndpointId, Network, NodeId, SandboxId, Scope,
 };
 
+use super::Sandboxes;
+use super::compose::{local_endpoint, network_of};
 use super::plan::{self, Place};
-use super::{Sandboxes, local_endpoint, network_of};
 use crate::local::cluster::{Granted, Reservation};
 use crate::local::error::{LocalError, chain};
 use crate::local::lookup;
