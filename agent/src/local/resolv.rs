@@ -104,3 +104,45 @@ pub fn hosts(record: &SandboxRecord) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::fixture;
+
+    fn written(predefined: bool, host: &str, change: impl FnOnce(&mut SandboxRecord)) -> String {
+        let mut record = fixture::record();
+        if predefined {
+            for attachment in &mut record.attachments {
+                attachment.network.spec.name = fixture::name("bridge");
+            }
+        }
+        change(&mut record);
+        resolv_conf(&record, &HostResolver::parse(host))
+    }
+
+    #[test]
+    fn a_user_defined_network_has_our_resolver_only() {
+        let host =
+            "# by hand\nnameserver 127.0.0.53\nsearch a.example\nsearch b.example c.example\n";
+        let text = written(false, host, |r| r.dns.servers = vec![[192, 0, 2, 1].into()]);
+        let want = "nameserver 127.0.0.11\nsearch b.example c.example\noptions ndots:0\n";
+        assert_eq!(text, want);
+        let text = written(false, host, |r| {
+            r.dns.search = vec![".".into()];
+            r.dns.options = vec!["ndots:2".into(), "rotate".into()];
+        });
+        assert_eq!(text, "nameserver 127.0.0.11\noptions ndots:2 rotate\n");
+    }
+
+    #[test]
+    fn the_default_bridge_has_the_hosts_servers_that_can_be_reached() {
+        let host = "nameserver 127.0.0.53\nnameserver 192.0.2.2\nnameserver fe80::1%eth0\n";
+        assert_eq!(written(true, host, |_| ()), "nameserver 192.0.2.2\n");
+        let only_loopback = "nameserver 127.0.0.53 # stub\n";
+        let fallback = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
+        assert_eq!(written(true, only_loopback, |_| ()), fallback);
+        let own = written(true, host, |r| r.dns.servers = vec![[192, 0, 2, 1].into()]);
+        assert_eq!(own, "nameserver 192.0.2.1\n");
+    }
+}
