@@ -30,7 +30,8 @@ use crate::members::{Liveness, Members};
 use crate::replay::ReplayGuard;
 use crate::seal::{DATAGRAM_BYTES_MAX, Keys, Sealer, Stamp};
 use crate::stats::{Refusal, Stats, StatsSnapshot, bump};
-use crate::table::{ECHO_TIMEOUT_MS, Target};
+use crate::table::Target;
+use crate::track::ECHO_TIMEOUT_MS;
 
 /// A turn this much later than planned means that we did not run: more than half a probe period.
 const STALL_MS: u64 = 400;
@@ -328,3 +329,6 @@ impl Clock {
         self.started + Duration::from_millis(deadline_ms.saturating_sub(self.started_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,3 +255,6 @@ fn turn<T>(all: &[T], round: usize, count: usize) -> impl Iterator<Item = &T> {
     let from = round.wrapping_mul(count) % all.len().max(1);
     all.iter().cycle().skip(from).take(count.min(all.len()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 //!
 //! Inputs: a bound UDP socket, `watch`es of the known [`Members`] and of the [`Keys`], an [`Echo`]. Output: a `watch` of the
 //! liveness, and counters. From the inside out:
-//! - `table` (pure): the verdicts, as a function of inputs and time;
+//! - `track`, `table` (pure): signs of life, the verdicts, as a function of inputs and time;
 //! - `engine` (no I/O, no clock): foca, its timers, the table; simulations run many of these in virtual time;
 //! - `seal`, `replay`, `filter`: what a datagram must pass before foca sees it;
 //! - `driver`: the one worker that owns socket and clock.
@@ -27,6 +27,7 @@ mod replay;
 mod seal;
 mod stats;
 mod table;
+mod track;
 
 pub use driver::{Gossip, GossipConfig, GossipHandle, Local};
 pub use echo::Echo;

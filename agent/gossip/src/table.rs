@@ -9,7 +9,8 @@
 //! | the same | undecided | as before |
 //!
 //! **Dead lasts** until gossip hears the agent: a kernel that answers after a death may be a reboot, and then nothing of what
-//! ran there is left. **Cut off**: a death is believed only when at least half of the *jury* has shown life within the last 2 s.
+//! ran there is left. **Cut off**: a death is believed only when at least half of the *jury* has shown life within the last 2 s, and
+//! after the accused left an echo unanswered: what was heard before the silence began says nothing about it.
 //! The jury is the first 32 not-dead nodes after this one on the ring of ids (random ids: a random sample, another one for each
 //! node), the accused included. Its silent members are echoed while anyone is accused, so the evidence is fresh and does
 //! not depend on the slow round of gossip. When the accused is the *only* other node there is nobody to ask: then a witness outside
@@ -25,16 +26,12 @@ use swarmnet_types::NodeId;
 
 use crate::identity::Identity;
 use crate::members::{Condition, Liveness, Members, NodeState};
+use crate::track::{MISSES_TO_DIE, Track};
 
 /// How long a member may be unheard after it (or we) came, before it is asked for by echo.
 pub(crate) const START_GRACE_MS: u64 = 3_000;
-/// The answer to an echo counts as lost after this time.
-pub(crate) const ECHO_TIMEOUT_MS: u64 = 300;
-/// Pause between two echoes to a node that is agent-lost; with 6 losses a death after a lost agent takes 3.5 s.
-const LOST_ECHO_EVERY_MS: u64 = 500;
-/// Echoes in a row that a node under suspicion may lose: 3 · 300 ms, mostly spent within foca's own suspicion.
-const MISSES_TO_DIE: u8 = 3;
-/// The same for a node without its agent, which is echoed for hours: at 10 % loss 3 in a row would happen each minute.
+/// As [`MISSES_TO_DIE`], for a node without its agent, which is echoed for hours: at 10 % loss 3 in a row would happen each
+/// minute.
 const MISSES_TO_DIE_WHEN_LOST: u8 = 6;
 /// Signs of life are evidence for this long.
 const FRESH_MS: u64 = 2_000;
@@ -75,20 +72,6 @@ enum Gossip {
     Down {
         since_ms: u64,
     },
-}
-
-/// Signs of life of one address.
-#[derive(Debug)]
-struct Track {
-    addr: IpAddr,
-    /// A datagram of its own, or an answered echo.
-    alive_ms: Option<u64>,
-    answered_ms: Option<u64>,
-    /// Echoes lost since the last sign of life.
-    misses: u8,
-    in_flight: bool,
-    /// Not before this time.
-    next_echo_ms: u64,
 }
 
 /// Whom to echo.
@@ -195,44 +178,48 @@ impl Table {
     /// We were not running for a while: what looks like silence may have been our own.
     pub(crate) fn distrust(&mut self) {
         let tracks = self.peers.values_mut().map(|peer| &mut peer.track).chain(&mut self.witness);
-        tracks.for_each(|track| track.misses = 0);
+        tracks.for_each(Track::distrust);
     }
 
     /// The echoes to send now. Each must be answered by one [`Table::echoed`].
     pub(crate) fn echoes_due(&mut self, now_ms: u64) -> Vec<(Target, IpAddr)> {
-        let accused = self.peers.values().any(|peer| peer.is_accused(now_ms));
-        let jury = if accused { self.jury() } else { Vec::new() };
+        let since_ms = self.peers.values().filter_map(|peer| peer.accused_since_ms(now_ms)).max();
+        let jury = if since_ms.is_some() { self.jury() } else { Vec::new() };
         let alone = jury.len() == 1;
+        // Evidence is renewed before it is stale.
+        let stale = |track: &Track| {
+            since_ms.is_some_and(|since| !track.shows_life(since, now_ms, FRESH_MS / 2))
+        };
         let mut due = Vec::new();
         for (&node, peer) in &mut self.peers {
-            let juror = jury.contains(&node) && !peer.track.is_fresh(now_ms, FRESH_MS / 2);
+            let juror = jury.contains(&node) && stale(&peer.track);
             if (juror || peer.wants_echo(now_ms)) && peer.track.start_echo(now_ms) {
-                due.push((Target::Node(node), peer.track.addr));
+                due.push((Target::Node(node), peer.track.addr()));
             }
         }
-        if let Some(witness) = self.witness.as_mut().filter(|_| alone)
-            && !witness.is_fresh(now_ms, FRESH_MS / 2)
+        if let Some(witness) = self.witness.as_mut().filter(|witness| alone && stale(witness))
             && witness.start_echo(now_ms)
         {
-            due.push((Target::Witness, witness.addr));
+            due.push((Target::Witness, witness.addr()));
         }
         due
     }
 
     /// Brings the verdicts up to date. `Some` when the liveness is another than at the last call.
     pub(crate) fn judge(&mut self, now_ms: u64) -> Option<Liveness> {
-        let trusted = self.death_is_credible(now_ms);
+        let verdicts: Vec<_> =
+            self.peers.iter().map(|(node, peer)| (*node, self.verdict(peer, now_ms))).collect();
         let mut held_back = false;
-        for (node, peer) in &mut self.peers {
-            let before = peer.verdict.map(|(condition, _)| condition);
-            let after = match peer.verdict_now(now_ms) {
+        for (node, verdict) in verdicts {
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
+            let before = peer.condition();
+            let after = match verdict {
                 Verdict::Is(condition) => Some(condition),
-                Verdict::Dies if trusted => Some(Condition::Dead),
-                Verdict::Dies => {
+                Verdict::HeldBack => {
                     held_back = true;
                     before
                 }
-                Verdict::Undecided => before,
+                Verdict::Dies | Verdict::Undecided => before,
             };
             if after != before {
                 tracing::info!(%node, ?before, ?after, "node changed");
@@ -288,14 +275,22 @@ impl Table {
         ring.filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| *node).take(JURY_MAX).collect()
     }
 
-    fn death_is_credible(&self, now_ms: u64) -> bool {
+    fn verdict(&self, peer: &Peer, now_ms: u64) -> Verdict {
+        match peer.verdict_now(now_ms) {
+            Verdict::Dies if self.death_is_credible(peer, now_ms) => Verdict::Is(Condition::Dead),
+            Verdict::Dies => Verdict::HeldBack,
+            decided => decided,
+        }
+    }
+
+    fn death_is_credible(&self, accused: &Peer, now_ms: u64) -> bool {
+        let since_ms = accused.track.silent_since_ms().unwrap_or(now_ms);
+        let shows_life = |track: &Track| track.shows_life(since_ms, now_ms, FRESH_MS);
         let jury = self.jury();
         if jury.len() == 1 {
-            // No witness: believe. A witness that is not yet heard or silent: wait for it.
-            return self.witness.as_ref().is_none_or(|w| w.is_fresh(now_ms, FRESH_MS));
+            return self.witness.as_ref().is_none_or(shows_life);
         }
-        let fresh = |node: &&NodeId| self.peers[*node].track.is_fresh(now_ms, FRESH_MS);
-        jury.iter().filter(fresh).count() * 2 >= jury.len()
+        jury.iter().filter(|node| shows_life(&self.peers[*node].track)).count() * 2 >= jury.len()
     }
 }
 
@@ -305,6 +300,8 @@ enum Verdict {
     Is(Condition),
     /// Dead, if the jury agrees.
     Dies,
+    /// The jury did not agree: as before.
+    HeldBack,
     Undecided,
 }
 
@@ -336,10 +333,13 @@ impl Peer {
         }
     }
 
-    /// Neither its agent nor its kernel answers at this moment.
-    fn is_accused(&self, now_ms: u64) -> bool {
-        let silent = self.suspect || self.lost_ms(now_ms).is_some();
-        silent && self.track.misses > 0 && !self.is_dead()
+    /// Since when neither its agent nor its kernel answers.
+    fn accused_since_ms(&self, now_ms: u64) -> Option<u64> {
+        self.track.silent_since_ms().filter(|_| self.wants_echo(now_ms))
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        self.verdict.map(|(condition, _)| condition)
     }
 
     fn wants_echo(&self, now_ms: u64) -> bool {
@@ -354,7 +354,7 @@ impl Peer {
             return Verdict::Is(Condition::Alive);
         }
         let Some(lost_ms) = self.lost_ms(now_ms) else { return Verdict::Undecided };
-        let condition = self.verdict.map(|(condition, _)| condition);
+        let condition = self.condition();
         if condition == Some(Condition::Dead) {
             return Verdict::Is(Condition::Dead);
         }
@@ -363,10 +363,10 @@ impl Peer {
             _ => MISSES_TO_DIE,
         };
         // Echoes begin at the suspicion, so an answer of shortly before the loss counts too.
-        let answered = self.track.answered_ms.is_some_and(|at| at + FRESH_MS >= lost_ms);
-        if self.track.misses >= misses_to_die {
+        let answered = self.track.answered_ms().is_some_and(|at| at + FRESH_MS >= lost_ms);
+        if self.track.misses() >= misses_to_die {
             Verdict::Dies
-        } else if answered && self.track.misses == 0 {
+        } else if answered && self.track.misses() == 0 {
             Verdict::Is(Condition::AgentLost)
         } else {
             Verdict::Undecided
@@ -374,59 +374,5 @@ impl Peer {
     }
 }
 
-// === impl Track ===
-
-impl Track {
-    fn new(addr: IpAddr, now_ms: u64) -> Self {
-        Self {
-            addr,
-            alive_ms: None,
-            answered_ms: None,
-            misses: 0,
-            in_flight: false,
-            next_echo_ms: now_ms,
-        }
-    }
-
-    /// What is known of another address counts for nothing at this one.
-    fn move_to(&mut self, addr: IpAddr) {
-        if self.addr != addr {
-            self.addr = addr;
-            self.answered_ms = None;
-            self.misses = 0;
-        }
-    }
-
-    fn alive(&mut self, now_ms: u64) {
-        self.alive_ms = Some(now_ms);
-        self.misses = 0;
-    }
-
-    fn is_fresh(&self, now_ms: u64, within_ms: u64) -> bool {
-        self.alive_ms.is_some_and(|at| at + within_ms >= now_ms)
-    }
-
-    /// Whether an echo is to be sent now; if so it is in flight from here on.
-    fn start_echo(&mut self, now_ms: u64) -> bool {
-        if self.in_flight || now_ms < self.next_echo_ms {
-            return false;
-        }
-        self.in_flight = true;
-        self.next_echo_ms = now_ms + LOST_ECHO_EVERY_MS;
-        true
-    }
-
-    fn echoed(&mut self, answered: bool, now_ms: u64) {
-        self.in_flight = false;
-        if answered {
-            self.alive(now_ms);
-            self.answered_ms = Some(now_ms);
-        } else {
-            self.misses = self.misses.saturating_add(1);
-            // The first losses are followed up at once: a verdict hangs on them.
-            if self.misses < MISSES_TO_DIE {
-                self.next_echo_ms = now_ms;
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
