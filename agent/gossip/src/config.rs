@@ -20,8 +20,8 @@ const LARGE_CLUSTER: usize = 200;
 pub(crate) fn foca_config(nodes: usize) -> Config {
     let suspicion_ms = if nodes > LARGE_CLUSTER { 2_200 } else { 1_200 };
     Config {
-        probe_period: Duration::from_millis(700),
-        probe_rtt: Duration::from_millis(250),
+        probe_period: Duration::from_millis(500),
+        probe_rtt: Duration::from_millis(200),
         num_indirect_probes: THREE,
         max_transmissions: transmissions(nodes),
         suspect_to_down_after: Duration::from_millis(suspicion_ms),

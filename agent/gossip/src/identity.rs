@@ -98,11 +98,10 @@ mod tests {
     fn a_clock_set_back_by_a_year_is_overtaken_in_few_renewals() {
         let year_ms = 365 * 24 * 3600 * 1000;
         let mut me = identity(1);
-        let tries = (1..).find(|_| {
+        for _ in 0..36 {
             me = me.renew().unwrap();
-            me.generation > year_ms
-        });
-        assert!(tries.unwrap() <= 36);
+        }
+        assert!(me.generation > year_ms);
     }
 
     #[test]
