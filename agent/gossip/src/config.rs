@@ -46,12 +46,13 @@ pub(crate) fn foca_config(nodes: usize) -> Config {
 
 const THREE: NonZeroUsize = NonZeroUsize::new(3).expect("not zero");
 
-/// How often one piece of news is sent by each node: 4 · log10(n + 1) as in memberlist, here from the number of decimal
-/// digits (rounded up), at least 6 so that small lossy clusters hear everything.
+/// How often one piece of news is sent by each node: 6 + 4 for each decimal digit of the number of nodes. News that every one of n
+/// nodes sends k times to random others misses somebody with probability n · e^-k. memberlist's 4 · log10(n + 1) leaves 1.6 % at
+/// 50 nodes, and then that node finds the death by its own probes only, after 9 s (simulated); 14 leave 0.004 %.
 fn transmissions(nodes: usize) -> NonZeroU8 {
     let digits = nodes.checked_ilog10().unwrap_or(0) + 1;
-    let count = u8::try_from(4 * digits).unwrap_or(u8::MAX).max(6);
-    NonZeroU8::new(count).expect("at least 6")
+    let count = u8::try_from(6 + 4 * digits).unwrap_or(u8::MAX);
+    NonZeroU8::new(count).expect("at least 10")
 }
 
 #[cfg(test)]
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn news_is_repeated_more_in_larger_clusters() {
         let sent = [1, 9, 10, 100, 1_000].map(|n| transmissions(n).get());
-        assert_eq!(sent, [6, 6, 8, 12, 16]);
+        assert_eq!(sent, [10, 10, 14, 18, 22]);
     }
 
     #[test]

@@ -238,6 +238,11 @@ impl Table {
         std::mem::take(&mut self.changed).then(|| self.liveness())
     }
 
+    /// Gossip hears and suspects nobody amiss, except those that are dead anyway.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.peers.values().all(|p| p.is_dead() || (p.gossip == Gossip::Up && !p.suspect))
+    }
+
     /// Deaths are held back at this moment.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.cut_off
