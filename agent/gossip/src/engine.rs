@@ -9,9 +9,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Foca, OwnedNotification, PostcardCodec, State, Timer};
+use foca::{AccumulatingRuntime, Foca, OwnedNotification, PostcardCodec, State, Timer, TimerToken};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use swarmnet_types::NodeId;
@@ -44,6 +45,8 @@ pub(crate) struct Engine {
     members: Arc<Members>,
     /// foca's timers; at one time in the order foca wants.
     timers: BinaryHeap<Reverse<(u64, Timer<Identity>)>>,
+    /// The token of foca's newest probe timer: foca ignores timers with an older one.
+    timer_token: TimerToken,
     /// Bounded by use: drained after every call, which adds a few datagrams for each it takes.
     sends: VecDeque<(SocketAddr, Bytes)>,
     /// Bounded by use, and by one in flight for each peer.
@@ -63,6 +66,7 @@ impl Engine {
             table: Table::new(me, witness, now_ms),
             members: Arc::default(),
             timers: BinaryHeap::new(),
+            timer_token: TimerToken::default(),
             sends: VecDeque::new(),
             echoes: VecDeque::new(),
             next_tick_ms: now_ms,
@@ -143,6 +147,9 @@ impl Engine {
         self.next_tick_ms = now_ms + if self.table.is_calm() { CALM_TICK_MS } else { TICK_MS };
         let liveness = self.table.judge(now_ms);
         self.echoes.extend(self.table.echoes_due(now_ms));
+        for node in self.table.take_silent() {
+            self.suspect(node, now_ms);
+        }
         liveness
     }
 
@@ -177,6 +184,20 @@ impl Engine {
         self.me = me;
         self.table.set_me(me);
         self.finish("changing identity", result, now_ms);
+    }
+
+    /// Raises foca's suspicion of a node whose kernel is silent, as a failed probe would: the node refutes it, or is down when the
+    /// time of the suspicion is over.
+    fn suspect(&mut self, node: NodeId, now_ms: u64) {
+        let is_it = |m: &&foca::Member<Identity>| m.id().node == node && m.state() == State::Alive;
+        let found = self.foca.iter_members().find(is_it).map(|m| (*m.id(), m.incarnation()));
+        let Some((member_id, incarnation)) = found else { return };
+        let suspect = foca::Member::new(member_id, incarnation, State::Suspect);
+        let result = self.foca.apply_many(std::iter::once(suspect), true, &mut self.effects);
+        self.finish("a suspicion", result, now_ms);
+        let timer = Timer::ChangeSuspectToDown { member_id, incarnation, token: self.timer_token };
+        let after = foca_config(self.members.len().max(1)).suspect_to_down_after;
+        self.schedule(after, timer, now_ms);
     }
 
     fn suspects(&self) -> Vec<NodeId> {
@@ -226,12 +247,19 @@ impl Engine {
             self.sends.push_back((to.gossip, data));
         }
         while let Some((after, timer)) = self.effects.to_schedule() {
-            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            self.timers.push(Reverse((now_ms.saturating_add(after_ms), timer)));
+            if let Timer::ProbeRandomMember(token) = timer {
+                self.timer_token = token;
+            }
+            self.schedule(after, timer, now_ms);
         }
         while let Some(notification) = self.effects.to_notify() {
             self.note(&notification, now_ms);
         }
+    }
+
+    fn schedule(&mut self, after: Duration, timer: Timer<Identity>, now_ms: u64) {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.timers.push(Reverse((now_ms.saturating_add(after_ms), timer)));
     }
 
     fn note(&mut self, notification: &OwnedNotification<Identity>, now_ms: u64) {

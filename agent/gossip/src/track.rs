@@ -24,6 +24,8 @@ pub(crate) struct Track {
     in_flight_ms: Option<u64>,
     /// Not before this time.
     next_echo_ms: u64,
+    /// It has answered since it was last accused: its silence means something.
+    answers: bool,
 }
 
 impl Track {
@@ -36,6 +38,7 @@ impl Track {
             silent_since_ms: None,
             in_flight_ms: None,
             next_echo_ms: now_ms,
+            answers: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl Track {
         if self.addr != addr {
             self.addr = addr;
             self.answered_ms = None;
+            self.answers = false;
             self.distrust();
         }
     }
@@ -81,6 +85,19 @@ impl Track {
     pub(crate) fn distrust(&mut self) {
         self.misses = 0;
         self.silent_since_ms = None;
+    }
+
+    /// It used to answer and has begun not to: worth following up.
+    pub(crate) fn falls_silent(&self) -> bool {
+        self.answers && self.misses > 0
+    }
+
+    /// Whether it used to answer and now is silent. True once: only a further answer makes its silence mean something again,
+    /// or a network that begins to drop echoes would be accused for ever.
+    pub(crate) fn take_silence(&mut self) -> bool {
+        let silent = self.falls_silent() && self.misses >= MISSES_TO_DIE;
+        self.answers &= !silent;
+        silent
     }
 
     /// Whether an echo is to be sent now; if so it is in flight from here on.
@@ -99,6 +116,7 @@ impl Track {
         if answered {
             self.alive(now_ms);
             self.answered_ms = Some(now_ms);
+            self.answers = true;
             return;
         }
         // A sign of life while the echo was out outweighs it.
@@ -160,6 +178,30 @@ mod tests {
         assert!(track.shows_life(1_000, 3_000, 2_000));
         assert!(!track.shows_life(1_001, 3_000, 2_000));
         assert!(!track.shows_life(0, 3_001, 2_000));
+    }
+
+    #[test]
+    fn silence_is_taken_once_and_only_from_one_that_used_to_answer() {
+        let mut track = track();
+        let mut now_ms = 0;
+        let mut lose_3 = |track: &mut Track| {
+            for _ in 0..3 {
+                now_ms += 2_000;
+                assert!(track.start_echo(now_ms));
+                track.echoed(false, now_ms + 300);
+            }
+            now_ms
+        };
+        lose_3(&mut track);
+        assert!(!track.take_silence(), "never answered");
+        let at_ms = lose_3(&mut track);
+        assert!(track.start_echo(at_ms + 900));
+        track.echoed(true, at_ms + 901);
+        lose_3(&mut track);
+        assert!(track.take_silence() && !track.take_silence());
+        track.alive(at_ms + 7_000);
+        lose_3(&mut track);
+        assert!(!track.take_silence(), "has not answered since");
     }
 
     #[test]
