@@ -7,7 +7,7 @@
 //!
 //! Inputs: a bound UDP socket, `watch`es of the known [`Members`] and of the [`Keys`], an [`Echo`]. Output: a `watch` of the
 //! liveness, and counters. From the inside out:
-//! - `track`, `table` (pure): signs of life, the verdicts, as a function of inputs and time;
+//! - `track`, `peer`, `table` (pure): signs of life, the verdicts, as a function of inputs and time;
 //! - `engine` (no I/O, no clock): foca, its timers, the table; simulations run many of these in virtual time;
 //! - `seal`, `replay`, `filter`: what a datagram must pass before foca sees it;
 //! - `driver`: the one worker that owns socket and clock.
@@ -23,6 +23,7 @@ mod filter;
 mod icmp;
 mod identity;
 mod members;
+mod peer;
 mod replay;
 mod seal;
 mod stats;

@@ -27,13 +27,9 @@ use swarmnet_types::NodeId;
 
 use crate::identity::Identity;
 use crate::members::{Condition, Liveness, Members, NodeState};
-use crate::track::{MISSES_TO_DIE, Track};
+use crate::peer::{Gossip, Peer, Verdict};
+use crate::track::Track;
 
-/// How long a member may be unheard after it (or we) came, before it is asked for by echo.
-pub(crate) const START_GRACE_MS: u64 = 3_000;
-/// As [`MISSES_TO_DIE`], for a node without its agent, which is echoed for hours: at 10 % loss 3 in a row would happen each
-/// minute.
-const MISSES_TO_DIE_WHEN_LOST: u8 = 6;
 /// Signs of life are evidence for this long.
 const FRESH_MS: u64 = 2_000;
 const JURY_MAX: usize = 32;
@@ -58,30 +54,6 @@ pub(crate) struct Table {
     next_patrol_ms: u64,
     /// Something the liveness shows has changed.
     changed: bool,
-}
-
-#[derive(Debug)]
-struct Peer {
-    track: Track,
-    /// By the state; serves until an identity is heard.
-    known_vtep: IpAddr,
-    identity: Option<Identity>,
-    gossip: Gossip,
-    /// foca suspects it: echo it ahead of the verdict.
-    suspect: bool,
-    verdict: Option<(Condition, u64)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gossip {
-    /// Never heard; the time since when we wait.
-    Never {
-        since_ms: u64,
-    },
-    Up,
-    Down {
-        since_ms: u64,
-    },
 }
 
 /// Whom to echo.
@@ -334,91 +306,6 @@ impl Table {
             return self.witness.as_ref().is_none_or(shows_life);
         }
         jury.iter().filter(|node| shows_life(&self.peers[*node].track)).count() * 2 >= jury.len()
-    }
-}
-
-// === impl Peer ===
-
-enum Verdict {
-    Is(Condition),
-    /// Dead, if the jury agrees.
-    Dies,
-    /// The jury did not agree: as before.
-    HeldBack,
-    Undecided,
-}
-
-impl Peer {
-    fn take_identity(&mut self, identity: &Identity) {
-        if self.identity.is_none_or(|known| identity.generation >= known.generation) {
-            self.identity = Some(*identity);
-            self.track.move_to(identity.vtep);
-        }
-    }
-
-    fn has_left(&self) -> bool {
-        self.identity.is_some_and(|identity| identity.left)
-    }
-
-    fn is_dead(&self) -> bool {
-        matches!(self.verdict, Some((Condition::Dead, _))) || self.has_left()
-    }
-
-    /// When gossip lost it, if it has.
-    fn lost_ms(&self, now_ms: u64) -> Option<u64> {
-        match self.gossip {
-            Gossip::Up => None,
-            Gossip::Down { since_ms } => Some(since_ms),
-            Gossip::Never { since_ms } => {
-                let over_ms = since_ms + START_GRACE_MS;
-                (now_ms >= over_ms).then_some(over_ms)
-            }
-        }
-    }
-
-    /// Since when neither its agent nor its kernel answers.
-    fn accused_since_ms(&self, now_ms: u64) -> Option<u64> {
-        self.track.silent_since_ms().filter(|_| self.is_unheard(now_ms))
-    }
-
-    fn condition(&self) -> Option<Condition> {
-        self.verdict.map(|(condition, _)| condition)
-    }
-
-    /// Gossip does not hear it, or suspects it; and it is not dead anyway.
-    fn is_unheard(&self, now_ms: u64) -> bool {
-        (self.suspect || self.lost_ms(now_ms).is_some()) && !self.is_dead()
-    }
-
-    fn wants_echo(&self, now_ms: u64) -> bool {
-        self.is_unheard(now_ms) || (self.track.falls_silent() && !self.is_dead())
-    }
-
-    fn verdict_now(&self, now_ms: u64) -> Verdict {
-        if self.has_left() {
-            return Verdict::Is(Condition::Dead);
-        }
-        if self.gossip == Gossip::Up {
-            return Verdict::Is(Condition::Alive);
-        }
-        let Some(lost_ms) = self.lost_ms(now_ms) else { return Verdict::Undecided };
-        let condition = self.condition();
-        if condition == Some(Condition::Dead) {
-            return Verdict::Is(Condition::Dead);
-        }
-        let misses_to_die = match condition {
-            Some(Condition::AgentLost) => MISSES_TO_DIE_WHEN_LOST,
-            _ => MISSES_TO_DIE,
-        };
-        // An answer from before the loss may be older than the crash.
-        let answered = self.track.answered_ms().is_some_and(|at| at >= lost_ms);
-        if self.track.misses() >= misses_to_die {
-            Verdict::Dies
-        } else if answered && self.track.misses() == 0 {
-            Verdict::Is(Condition::AgentLost)
-        } else {
-            Verdict::Undecided
-        }
     }
 }
 

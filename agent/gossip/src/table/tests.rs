@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::members::Member;
+use crate::peer::START_GRACE_MS;
 use crate::track::ECHO_TIMEOUT_MS;
 
 use Condition::{AgentLost, Alive, Dead};
