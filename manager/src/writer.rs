@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use swarmnet_manager_core::{Command, Kind, Outcome, Proposal, Rejection, State};
+use swarmnet_manager_core::{Command, Outcome, Proposal, Rejection, State};
 use swarmnet_pki::TlsStore;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::manager_peer_client::ManagerPeerClient;
 use swarmnet_types::{Revision, Role};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::raft::{Leader, ProposeError, QUORUM_LOST, RaftNode};
 
@@ -57,15 +57,7 @@ pub(crate) fn proposal(command: Command, request_id: &[u8]) -> Result<Proposal, 
 
 /// A refusal of the state, for the caller.
 pub(crate) fn refusal(rejection: &Rejection) -> Status {
-    let code = match rejection.kind() {
-        Kind::NotFound => Code::NotFound,
-        Kind::Conflict => Code::AlreadyExists,
-        Kind::Invalid => Code::InvalidArgument,
-        Kind::Exhausted => Code::ResourceExhausted,
-        Kind::Forbidden => Code::PermissionDenied,
-        Kind::NotReady => Code::FailedPrecondition,
-    };
-    swarmnet_proto::rejected(code, rejection)
+    swarmnet_proto::refused(rejection.kind(), rejection)
 }
 
 fn no_leader() -> Status {

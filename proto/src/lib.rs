@@ -8,7 +8,7 @@ mod convert;
 mod status;
 
 pub use convert::Malformed;
-pub use status::{rejected, sentence};
+pub use status::{refused, sentence};
 
 /// Generated from `swarmnet/v1/*.proto`.
 #[allow(

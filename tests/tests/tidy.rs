@@ -271,7 +271,7 @@ fn unsafe_code_lives_in_the_kernel_crate_only() {
 #[test]
 fn nothing_is_left_for_later() {
     // Put together here so that this file does not find itself.
-    let words = ["todo", "unimplemented"].map(|word| format!("{word}!("));
+    let words = [["to", "do!("], ["unimple", "mented!("]].map(|parts| parts.concat());
     let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X:"]].map(|parts| parts.concat());
     let mut broken = Vec::new();
     for (path, text) in sources() {

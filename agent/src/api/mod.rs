@@ -19,32 +19,23 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::server::UdsConnectInfo;
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
 pub use control::ControlProxy;
 pub use node::NodeGrpc;
 
 use crate::local::LocalError;
-use crate::local::error::{Kind, chain};
+use crate::local::error::chain;
 
 const GROUP: &str = "swarmnet";
 const MODE: u32 = 0o660;
 
 /// A refusal as a status with its one sentence.
 fn refused(err: &LocalError) -> Status {
-    let code = match err {
-        LocalError::Cluster { status } => return status.clone(),
-        other => match other.kind() {
-            Kind::NotFound => Code::NotFound,
-            Kind::Conflict => Code::AlreadyExists,
-            Kind::Invalid => Code::InvalidArgument,
-            Kind::Exhausted => Code::ResourceExhausted,
-            Kind::Forbidden => Code::PermissionDenied,
-            Kind::NotReady => Code::FailedPrecondition,
-            Kind::Internal => Code::Internal,
-        },
-    };
-    swarmnet_proto::rejected(code, chain(err))
+    match err {
+        LocalError::Cluster { status } => status.clone(),
+        other => swarmnet_proto::refused(other.kind(), chain(other)),
+    }
 }
 
 /// Who changes what, for the log: the peer of the unix socket.

@@ -65,17 +65,9 @@ pub(crate) fn network(id: NetworkId, text: &str, driver: Driver, subnet: &str) -
     let gateway = subnet.net().hosts().next();
     let granted = SubnetSpec { gateway, ..SubnetSpec::plain(subnet) };
     let spec = NetworkSpec {
-        name: name(text),
-        driver,
-        scope: driver.default_scope(),
-        subnets: Vec::new(),
-        ipv4: true,
-        ipv6: false,
-        internal: false,
         attachable: true,
         ingress: id == INGRESS,
-        options: StringMap::new(),
-        labels: StringMap::new(),
+        ..NetworkSpec::named(name(text), driver)
     };
     let vni = (spec.scope == Scope::Cluster).then(|| Vni::new(4097).expect("a VNI"));
     let (created, changed) = (Revision(1), Revision(1));

@@ -12,23 +12,9 @@ use swarmnet_ipam::ReservedAs;
 use swarmnet_kernel::KernelError;
 use swarmnet_types::check::SpecFaults;
 use swarmnet_types::network::OptionError;
-use swarmnet_types::{Driver, Name, NetworkId, Protocol, SandboxId, Subnet};
+use swarmnet_types::{Driver, Name, NetworkId, Protocol, RefusalKind, SandboxId, Subnet};
 
 use crate::workload::restart::RestartError;
-
-/// What kind of refusal it is, for status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    NotFound,
-    Conflict,
-    Invalid,
-    Exhausted,
-    Forbidden,
-    /// Not now: a manager, a process or the kernel is not there.
-    NotReady,
-    /// Our own fault or the machine's.
-    Internal,
-}
 
 /// An endpoint that keeps a network from being removed (`sw:C34`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,14 +261,14 @@ impl LocalError {
         not(test),
         expect(clippy::enum_glob_use, reason = "one row for each variant: the list is the point")
     )]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RefusalKind {
         use LocalError::*;
         match self {
             NoSandbox { .. }
             | NoNetwork { .. }
             | NoNetworkAlone { .. }
             | NotConnected { .. }
-            | NoOwner { .. } => Kind::NotFound,
+            | NoOwner { .. } => RefusalKind::NotFound,
             SandboxName { .. }
             | NetworkExists { .. }
             | BridgeName { .. }
@@ -298,7 +284,7 @@ impl LocalError {
             | PortPublished { .. }
             | PortForeign { .. }
             | PortTwice { .. }
-            | Running { .. } => Kind::Conflict,
+            | Running { .. } => RefusalKind::Conflict,
             AmbiguousSandbox { .. }
             | AmbiguousNetwork { .. }
             | Spec(_)
@@ -323,15 +309,17 @@ impl LocalError {
             | Restart(_)
             | Signal { .. }
             | Start { .. }
-            | NoProcess { .. } => Kind::Invalid,
-            PoolsExhausted | AddressesExhausted { .. } | PortsExhausted => Kind::Exhausted,
+            | NoProcess { .. } => RefusalKind::Invalid,
+            PoolsExhausted | AddressesExhausted { .. } | PortsExhausted => RefusalKind::Exhausted,
             OneInstance { .. }
             | Predefined { .. }
             | HostConnect
             | HostDisconnect
             | HostShared
-            | Leaving { .. } => Kind::Forbidden,
-            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | Stopping => Kind::NotReady,
+            | Leaving { .. } => RefusalKind::Forbidden,
+            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | Stopping => {
+                RefusalKind::NotReady
+            }
             Malformed(_)
             | Build { .. }
             | BuildTimeout { .. }
@@ -339,7 +327,7 @@ impl LocalError {
             | File { .. }
             | Corrupt { .. }
             | Newer { .. }
-            | Cluster { .. } => Kind::Internal,
+            | Cluster { .. } => RefusalKind::Internal,
         }
     }
 }

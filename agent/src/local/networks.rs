@@ -10,8 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 use swarmnet_ipam::{pool, subnet};
 use swarmnet_types::network::{PREDEFINED, option};
 use swarmnet_types::{
-    Driver, Name, Network, NetworkId, NetworkSpec, Revision, Scope, StringMap, Subnet, SubnetSpec,
-    check,
+    Driver, Name, Network, NetworkId, NetworkSpec, Revision, StringMap, Subnet, SubnetSpec, check,
 };
 
 use super::error::{Holder, LocalError};
@@ -56,19 +55,7 @@ pub fn predefined(
         if driver == Driver::Bridge {
             options.insert(option::BRIDGE_NAME[1].to_owned(), DEFAULT_BRIDGE.to_owned());
         }
-        let spec = NetworkSpec {
-            name,
-            driver,
-            scope: Scope::Local,
-            subnets: Vec::new(),
-            ipv4: true,
-            ipv6: false,
-            internal: false,
-            attachable: false,
-            ingress: false,
-            options,
-            labels: StringMap::new(),
-        };
+        let spec = NetworkSpec { options, ..NetworkSpec::named(name, driver) };
         missing.push(allocate(objects, spec, id, (now_ms, routes))?);
     }
     Ok(missing)

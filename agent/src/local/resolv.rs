@@ -139,7 +139,7 @@ mod tests {
     fn the_default_bridge_has_the_hosts_servers_that_can_be_reached() {
         let host = "nameserver 127.0.0.53\nnameserver 192.0.2.2\nnameserver fe80::1%eth0\n";
         assert_eq!(written(true, host, |_| ()), "nameserver 192.0.2.2\n");
-        let only_loopback = "nameserver 127.0.0.53 # stub\n";
+        let only_loopback = "nameserver 127.0.0.53 # systemd-resolved\n";
         let fallback = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
         assert_eq!(written(true, only_loopback, |_| ()), fallback);
         let own = written(true, host, |r| r.dns.servers = vec![[192, 0, 2, 1].into()]);

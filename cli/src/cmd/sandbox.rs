@@ -4,8 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use swarmnet_proto::v1;
 
-use super::refs::each_reference;
-use super::workload::SandboxArgs;
+use super::workload::{self, RmArgs, SandboxArgs};
 use crate::client::{Daemon, request_id};
 use crate::error::{CliError, check_template, report};
 use crate::format::{Columns, ListFormat, print_inspect, print_line, print_list};
@@ -42,15 +41,6 @@ pub(crate) struct InspectArgs {
     format: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct RmArgs {
-    #[arg(required = true, value_name = "SANDBOX")]
-    references: Vec<String>,
-    /// End what runs in it first
-    #[arg(short, long)]
-    force: bool,
-}
-
 const COLUMNS: Columns = Columns(&[
     ("SANDBOX ID", "{{truncate .ID 12}}"),
     ("NAME", "{{.Names}}"),
@@ -80,7 +70,7 @@ pub(crate) async fn run(command: SandboxCommand, mut daemon: Daemon) -> Result<(
             print_list(&rows, COLUMNS, &format)
         }
         SandboxCommand::Inspect(args) => inspect(args, daemon).await,
-        SandboxCommand::Rm(args) => rm(&args.references, args.force, &daemon).await,
+        SandboxCommand::Rm(args) => workload::rm(args, &daemon).await,
     }
 }
 
@@ -112,21 +102,4 @@ async fn inspect(args: InspectArgs, mut daemon: Daemon) -> Result<(), CliError> 
     }
     print_inspect(&found, args.format.as_deref())?;
     if failed { Err(CliError::Reported) } else { Ok(()) }
-}
-
-/// Removes sandboxes and what runs in them.
-pub(crate) async fn rm(
-    references: &[String],
-    force: bool,
-    daemon: &Daemon,
-) -> Result<(), CliError> {
-    each_reference(references, |reference| {
-        let mut node = daemon.node.clone();
-        let shown = reference.clone();
-        async move {
-            node.remove_sandbox(v1::RemoveSandboxRequest { reference, force }).await?;
-            Ok(shown)
-        }
-    })
-    .await
 }

@@ -186,8 +186,18 @@ pub(crate) async fn stop(args: StopArgs, daemon: &Daemon) -> Result<(), CliError
     .await
 }
 
+/// Removes sandboxes and what runs in them.
 pub(crate) async fn rm(args: RmArgs, daemon: &Daemon) -> Result<(), CliError> {
-    sandbox::rm(&args.references, args.force, daemon).await
+    let RmArgs { references, force } = args;
+    each_reference(&references, |reference| {
+        let mut node = daemon.node.clone();
+        let shown = reference.clone();
+        async move {
+            node.remove_sandbox(v1::RemoveSandboxRequest { reference, force }).await?;
+            Ok(shown)
+        }
+    })
+    .await
 }
 
 /// Docker's words: `80/tcp -> 0.0.0.0:5000`.

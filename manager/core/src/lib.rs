@@ -23,6 +23,6 @@ pub use command::{
     Proposal, Publish, RemoveNetwork, RemoveNode, ServiceChange, Unpublish,
 };
 pub use outcome::Outcome;
-pub use rejection::{Holder, Kind, Matched, Noun, Rejection};
+pub use rejection::{Holder, Matched, Noun, Rejection};
 pub use secret::Secret;
 pub use state::{CertificateAuthority, Cluster, Digest, FORMAT, Revoked, State, Tokens, Usage};

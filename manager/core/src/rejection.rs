@@ -9,25 +9,8 @@ use serde::{Deserialize, Serialize};
 use swarmnet_ipam::ReservedAs;
 use swarmnet_types::check::SpecFaults;
 use swarmnet_types::{
-    Availability, Name, NetworkId, PublishMode, SandboxId, ServiceId, Subnet, Vni,
+    Availability, Name, NetworkId, PublishMode, RefusalKind, SandboxId, ServiceId, Subnet, Vni,
 };
-
-/// What kind of refusal it is, for status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// What was named does not exist.
-    NotFound,
-    /// Another object is in the way.
-    Conflict,
-    /// No state would make it right.
-    Invalid,
-    /// Nothing left to give.
-    Exhausted,
-    /// Not for this caller or this object.
-    Forbidden,
-    /// Not now.
-    NotReady,
-}
 
 /// Kinds of objects that users name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,29 +268,29 @@ impl fmt::Display for BackendFault {
 }
 
 impl Rejection {
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> RefusalKind {
         #[allow(clippy::enum_glob_use, reason = "a table of all variants")]
         use Rejection::*;
         match self {
-            NotInitialised | NoIngress | NodeClosed { .. } => Kind::NotReady,
+            NotInitialised | NoIngress | NodeClosed { .. } => RefusalKind::NotReady,
             NotFound { .. }
             | PoolUnknown { .. }
             | NoLabel { .. }
             | NotConnected { .. }
             | NotPublished { .. }
             | BackendUnknown { .. }
-            | ServiceNetworkAbsent { .. } => Kind::NotFound,
+            | ServiceNetworkAbsent { .. } => RefusalKind::NotFound,
             Revoked { .. }
             | NotOwner { .. }
             | NotAttachable { .. }
             | Predefined { .. }
             | ServiceIngress { .. }
-            | VniReserved { .. } => Kind::Forbidden,
+            | VniReserved { .. } => RefusalKind::Forbidden,
             NodeIndexes
             | PoolsExhausted
             | VniExhausted
             | AddressesExhausted { .. }
-            | PortsExhausted => Kind::Exhausted,
+            | PortsExhausted => RefusalKind::Exhausted,
             AlreadyInitialised
             | PoolOverlap { .. }
             | NodeExists { .. }
@@ -334,7 +317,7 @@ impl Rejection {
             | PortTaken { .. }
             | HostPort { .. }
             | PortAmbiguous { .. }
-            | BackendExists { .. } => Kind::Conflict,
+            | BackendExists { .. } => RefusalKind::Conflict,
             PoolMask { .. }
             | PoolSmall { .. }
             | IngressSubnets { .. }
@@ -353,7 +336,7 @@ impl Rejection {
             | PortZero
             | NothingToPublish
             | InternalOnly { .. }
-            | BackendAddress { .. } => Kind::Invalid,
+            | BackendAddress { .. } => RefusalKind::Invalid,
         }
     }
 }

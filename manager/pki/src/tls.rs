@@ -11,6 +11,7 @@ pub mod accept;
 pub mod connect;
 pub mod error;
 pub mod store;
+pub mod stream;
 pub(crate) mod verify;
 
 /// What both sides offer (RFC 9113 §3.2). rustls sends nothing by itself.

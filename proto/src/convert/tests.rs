@@ -8,17 +8,10 @@ fn network() -> Network {
     Network {
         id: NetworkId::from_bytes([1; 16]),
         spec: NetworkSpec {
-            name: Name::new("overnet").expect("valid"),
-            driver: Driver::Overlay,
-            scope: Scope::Cluster,
-            subnets: vec![],
-            ipv4: true,
             ipv6: true,
-            internal: false,
             attachable: true,
-            ingress: false,
             options: [("mtu".to_owned(), "1400".to_owned())].into(),
-            labels: StringMap::new(),
+            ..NetworkSpec::named(Name::new("overnet").expect("valid"), Driver::Overlay)
         },
         subnets: vec![
             SubnetSpec {

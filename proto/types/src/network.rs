@@ -153,6 +153,23 @@ pub enum OptionError {
 }
 
 impl NetworkSpec {
+    /// What Docker makes of a name and a driver alone: IPv4 from the pools, in the driver's own scope.
+    pub fn named(name: Name, driver: Driver) -> Self {
+        Self {
+            name,
+            driver,
+            scope: driver.default_scope(),
+            subnets: Vec::new(),
+            ipv4: true,
+            ipv6: false,
+            internal: false,
+            attachable: false,
+            ingress: false,
+            options: StringMap::new(),
+            labels: StringMap::new(),
+        }
+    }
+
     fn option(&self, keys: [&str; 2]) -> Option<(&str, &str)> {
         keys.into_iter()
             .find_map(|k| self.options.get_key_value(k))

@@ -12,19 +12,7 @@ fn objects() -> LocalObjects {
 }
 
 fn spec(name: &str) -> NetworkSpec {
-    NetworkSpec {
-        name: Name::new(name).expect("a name"),
-        driver: Driver::Bridge,
-        scope: Scope::Local,
-        subnets: Vec::new(),
-        ipv4: true,
-        ipv6: false,
-        internal: false,
-        attachable: false,
-        ingress: false,
-        options: StringMap::new(),
-        labels: StringMap::new(),
-    }
+    NetworkSpec::named(Name::new(name).expect("a name"), Driver::Bridge)
 }
 
 fn subnet(text: &str) -> Subnet {

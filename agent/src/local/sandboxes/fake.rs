@@ -13,8 +13,7 @@ use swarmnet_proto::v1::dispatcher_server::{Dispatcher, DispatcherServer};
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{
     AttachmentSpec, ClusterId, Condition, Driver, DualStack, Endpoint, EndpointId, Name, Network,
-    NetworkId, NetworkSpec, NodeId, NodeView, Revision, Role, SandboxId, Scope, StringMap,
-    SubnetSpec, Vni,
+    NetworkId, NetworkSpec, NodeId, NodeView, Revision, Role, SandboxId, SubnetSpec, Vni,
 };
 use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -164,17 +163,9 @@ fn network(name: &str) -> Result<Network, Status> {
     Ok(Network {
         id: NetworkId::from_bytes([100 + number; 16]),
         spec: NetworkSpec {
-            name: Name::new(name).expect("a name"),
-            driver: Driver::Overlay,
-            scope: Scope::Cluster,
-            subnets: Vec::new(),
-            ipv4: true,
-            ipv6: false,
             internal: number == 2,
             attachable: true,
-            ingress: false,
-            options: StringMap::new(),
-            labels: StringMap::new(),
+            ..NetworkSpec::named(Name::new(name).expect("a name"), Driver::Overlay)
         },
         subnets: vec![subnet],
         vni: Vni::new(4096 + u32::from(number)).ok(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use swarmnet_runtime::Supervisor;
-use swarmnet_types::{NetworkId, NetworkSpec, Protocol, Scope, StringMap};
+use swarmnet_types::{NetworkId, NetworkSpec, Protocol};
 
 use super::fake::Fake;
 use super::*;
@@ -30,19 +30,7 @@ async fn bench() -> Bench {
         for network in networks::predefined(&draft.objects, ids, 0, &routes)? {
             draft.objects.networks.insert(network.id, Arc::new(network));
         }
-        let spec = NetworkSpec {
-            name: name("br"),
-            driver: Driver::Bridge,
-            scope: Scope::Local,
-            subnets: Vec::new(),
-            ipv4: true,
-            ipv6: false,
-            internal: false,
-            attachable: false,
-            ingress: false,
-            options: StringMap::new(),
-            labels: StringMap::new(),
-        };
+        let spec = NetworkSpec::named(name("br"), Driver::Bridge);
         let id = NetworkId::from_bytes([4; 16]);
         let network = networks::grant(&draft.objects, spec, id, (0, &routes))?;
         draft.objects.networks.insert(id, Arc::new(network));

@@ -1,9 +1,7 @@
 //! The cluster itself: its start, pools, tokens and keys.
 
-use std::collections::BTreeMap;
-
 use swarmnet_ipam::pool;
-use swarmnet_types::{Driver, GossipKey, Name, NetworkSpec, Role, Scope, Subnet, SubnetSpec};
+use swarmnet_types::{Driver, GossipKey, Name, NetworkSpec, Role, Subnet, SubnetSpec};
 
 use crate::alloc::pools;
 use crate::command::{ClusterInit, CreateNetwork};
@@ -128,18 +126,11 @@ fn ingress(init: &ClusterInit) -> Result<CreateNetwork, Rejection> {
     }
     Ok(CreateNetwork {
         spec: NetworkSpec {
-            name: Name::new("ingress").expect("a DNS label"),
-            driver: Driver::Overlay,
-            scope: Scope::Cluster,
             subnets: init.ingress.iter().copied().map(SubnetSpec::plain).collect(),
-            ipv4: true,
             // Where none was chosen, the first /64 of the cluster's unique local prefix.
             ipv6: true,
-            internal: false,
-            attachable: false,
             ingress: true,
-            options: BTreeMap::new(),
-            labels: BTreeMap::new(),
+            ..NetworkSpec::named(Name::new("ingress").expect("a DNS label"), Driver::Overlay)
         },
         avoid: init.avoid.clone(),
     })

@@ -13,11 +13,10 @@ use std::collections::BTreeSet;
 
 use swarmnet_types::publish::parse as parse_publications;
 use swarmnet_types::{
-    AttachmentSpec, Availability, ClusterId, DualStack, Endpoint, EndpointId, Name, Network,
-    NetworkId, NetworkSpec, NodeDescription, NodeId, Publication, Revision, Role, SandboxId,
-    Service, Subnet, SubnetSpec,
+    AttachmentSpec, Availability, ClusterId, Driver, DualStack, Endpoint, EndpointId, Name,
+    Network, NetworkId, NetworkSpec, NodeDescription, NodeId, Publication, Revision, Role,
+    SandboxId, Service, Subnet, SubnetSpec,
 };
-use swarmnet_types::{Driver, Scope, StringMap};
 
 use crate::command::*;
 use crate::outcome::Outcome;
@@ -75,19 +74,7 @@ pub(super) fn init() -> ClusterInit {
 }
 
 pub(super) fn overlay(text: &str) -> NetworkSpec {
-    NetworkSpec {
-        name: name(text),
-        driver: Driver::Overlay,
-        scope: Scope::Cluster,
-        subnets: Vec::new(),
-        ipv4: true,
-        ipv6: false,
-        internal: false,
-        attachable: true,
-        ingress: false,
-        options: StringMap::new(),
-        labels: StringMap::new(),
-    }
+    NetworkSpec { attachable: true, ..NetworkSpec::named(name(text), Driver::Overlay) }
 }
 
 pub(super) fn with_subnet(text: &str, cidr: &str) -> NetworkSpec {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
@@ -25,6 +25,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::store::TlsStore;
+use super::stream::{Known, KnownStream};
 use crate::peer::{Caller, Peer};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,11 +61,7 @@ pub struct AcceptStats {
 }
 
 /// One connection from another node, or from one that wants to join. Its [`Caller`] is in the extensions of each request.
-#[derive(Debug)]
-pub struct NodeStream {
-    pub(super) tls: TlsStream<TcpStream>,
-    caller: Caller,
-}
+pub type NodeStream = KnownStream<TlsStream<TcpStream>, Caller>;
 
 // === impl AcceptStats ===
 
@@ -233,7 +230,7 @@ async fn handshake(tcp: TcpStream, remote: SocketAddr, tls: &TlsStore) -> io::Re
     if peer.is_some_and(|peer| peer.cluster != current.identity.cluster()) {
         return Err(io::Error::other("a node of another cluster"));
     }
-    Ok(NodeStream { tls, caller: Caller { remote, peer } })
+    Ok(NodeStream { tls, known: Caller { remote, peer } })
 }
 
 /// Lets a refused peer read the alert that was sent.
@@ -249,54 +246,16 @@ async fn farewell(mut tcp: TcpStream) {
 
 impl NodeStream {
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.known
     }
 }
+
+impl Known for Caller {}
 
 impl Connected for NodeStream {
     type ConnectInfo = Caller;
 
     fn connect_info(&self) -> Caller {
-        self.caller
-    }
-}
-
-impl AsyncRead for NodeStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for NodeStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tls.is_write_vectored()
+        self.known
     }
 }

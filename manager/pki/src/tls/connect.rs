@@ -7,16 +7,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use swarmnet_types::{ClusterId, Role};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,6 +23,7 @@ use tonic::transport::{self, Channel};
 
 use super::error::{ConnectError, refusal};
 use super::store::{TlsStore, join_config};
+use super::stream::{Known, KnownStream};
 use crate::fingerprint::Fingerprint;
 use crate::peer::{AGENT_SERVER_NAME, MANAGER_SERVER_NAME, Peer};
 
@@ -92,7 +90,9 @@ struct Dial {
 }
 
 impl Dial {
-    async fn connect(self) -> Result<TokioIo<ClientStream>, ConnectError> {
+    async fn connect(
+        self,
+    ) -> Result<TokioIo<KnownStream<TlsStream<TcpStream>, Server>>, ConnectError> {
         let addr = self.addr;
         let tcp = timeout(TCP_TIMEOUT, TcpStream::connect(addr))
             .await
@@ -112,7 +112,7 @@ impl Dial {
         if let Some(expected) = self.cluster {
             check_cluster(addr, expected, &tls)?;
         }
-        Ok(TokioIo::new(ClientStream { tls, addr }))
+        Ok(TokioIo::new(KnownStream { tls, known: Server(addr) }))
     }
 }
 
@@ -129,50 +129,12 @@ fn check_cluster(
     if seen == expected { Ok(()) } else { Err(ConnectError::OtherCluster { addr, expected, seen }) }
 }
 
-/// A connection that words the server's refusal of our certificate.
+/// Where we connected to: names the server in its refusal of our certificate.
 #[derive(Debug)]
-struct ClientStream {
-    tls: TlsStream<TcpStream>,
-    addr: SocketAddr,
-}
+struct Server(SocketAddr);
 
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buf));
-        Poll::Ready(read.map_err(|err| refusal(self.addr, err)))
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tls.is_write_vectored()
+impl Known for Server {
+    fn reword(&self, err: io::Error) -> io::Error {
+        refusal(self.0, err)
     }
 }

@@ -43,13 +43,13 @@ pub(super) struct Housekeeper {
 
 impl Housekeeper {
     pub(super) fn start(dir: &Path) -> io::Result<Self> {
-        let (jobs, todo) = channel();
+        let (jobs, queue) = channel();
         let (done, spares) = channel();
         let spare_dir = dir.to_owned();
         let thread = std::thread::Builder::new().name("wal-spare".into()).spawn(move || {
             // Oldest first; what cannot be removed is tried again with the next purge.
             let mut purged = VecDeque::new();
-            for job in todo {
+            for job in queue {
                 match job {
                     // The writer may be gone; the next start removes the file.
                     Job::Prepare { bytes } => drop(done.send(create_spare(&spare_dir, bytes))),

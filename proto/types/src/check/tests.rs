@@ -25,19 +25,7 @@ fn assemble(
 }
 
 fn spec() -> NetworkSpec {
-    NetworkSpec {
-        name: Name::new("overnet").expect("valid"),
-        driver: Driver::Overlay,
-        scope: Scope::Cluster,
-        subnets: Vec::new(),
-        ipv4: true,
-        ipv6: false,
-        internal: false,
-        attachable: false,
-        ingress: false,
-        options: crate::StringMap::new(),
-        labels: crate::StringMap::new(),
-    }
+    NetworkSpec::named(Name::new("overnet").expect("valid"), Driver::Overlay)
 }
 
 #[test]

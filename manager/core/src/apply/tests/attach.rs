@@ -232,7 +232,7 @@ fn a_node_speaks_for_its_own_endpoints_only() {
     };
     for command in [ready(3, &endpoints), detach(3, &endpoints)] {
         let err = world.apply(command).expect_err("not its own");
-        assert_eq!(err.kind(), crate::Kind::Forbidden);
+        assert_eq!(err.kind(), swarmnet_types::RefusalKind::Forbidden);
         assert!(err.to_string().ends_with("does not belong to node n3"), "{err}");
     }
     world.ok(ready(2, &endpoints));

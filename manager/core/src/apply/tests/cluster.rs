@@ -119,7 +119,7 @@ fn nodes_are_found_by_id_name_and_prefix() {
     let err = find(&world, "gone").expect_err("none");
     assert_eq!(
         (err.to_string().as_str(), err.kind()),
-        ("node gone not found", crate::Kind::NotFound)
+        ("node gone not found", swarmnet_types::RefusalKind::NotFound)
     );
 }
 
