@@ -1,5 +1,7 @@
 //! `swarmnet`: the one binary. Reads the command line, runs one command, and turns its result into one line and an exit status.
 #![forbid(unsafe_code)]
+// Doc comments of arguments are their help texts, in which brackets mean "may be left out".
+#![allow(rustdoc::broken_intra_doc_links, reason = "clap shows these comments to users")]
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The border between planning and doing: what a kernel must be able to do for us.
 //!
-//! Implemented by `swarmnet-kernel` on Linux and by [`crate::model::ModelKernel`] in memory.
+//! Implemented by `swarmnet-kernel` on Linux and by `crate::model::ModelKernel` in memory.
 
 use std::future::Future;
 

@@ -1,7 +1,7 @@
 //! A manager: consensus ([`raft`]), the services it offers to nodes and operators, and their wiring.
 //!
 //! One mTLS listener serves `Join`, `Control`, `Dispatcher`, `ManagerPeer` and `Raft`; who may call what is one table
-//! ([`authority`]). Every write becomes a proposal ([`writer`]): the manager that is asked builds it, the leader commits it, and the
+//! (`authority`). Every write becomes a proposal (`writer`): the manager that is asked builds it, the leader commits it, and the
 //! answer is read from the asked manager's own state once it has applied it.
 //!
 //! Must not: change the state anywhere but by a proposal; know anything of agents but what travels by gRPC.

@@ -88,6 +88,11 @@ impl Lab {
         self.must(self.lab_command(&[verb, &format!("{}/{node}", self.name)]));
     }
 
+    /// As [`Self::node`], which may fail.
+    pub fn try_node(&self, verb: &str, node: &str) -> Output {
+        run(self.lab_command(&[verb, &format!("{}/{node}", self.name)]))
+    }
+
     /// Starts `argv` on a node and leaves it running.
     ///
     /// # Panics

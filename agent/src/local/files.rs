@@ -34,7 +34,7 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> LocalError {
     |err| LocalError::File { path: path.to_owned(), err }
 }
 
-/// Reads a file that [`write`] wrote; `None` when there is none.
+/// Reads a file that [`write()`] wrote; `None` when there is none.
 ///
 /// # Errors
 /// [`LocalError::File`], [`LocalError::Corrupt`], [`LocalError::Newer`].

@@ -165,7 +165,7 @@ async fn start(socket: &Path, folders: &FolderArgs) -> Result<Option<Child>, Cli
 
 async fn wait_for(socket: &Path, mut child: Option<(&mut Child, &Path)>) -> Result<(), CliError> {
     let deadline = Instant::now() + START_MAX;
-    while UnixStream::connect(socket).await.is_err() {
+    while !answers(socket).await {
         if let Some((child, log)) = &mut child
             && let Ok(Some(_)) = child.try_wait()
         {
@@ -180,6 +180,12 @@ async fn wait_for(socket: &Path, mut child: Option<(&mut Child, &Path)>) -> Resu
         sleep(START_POLL).await;
     }
     Ok(())
+}
+
+/// Does a daemon answer a call? That its socket takes connections says less: it does while the daemon still reads its state.
+async fn answers(socket: &Path) -> bool {
+    let Ok(mut daemon) = Daemon::connect(Some(socket)).await else { return false };
+    daemon.node.status(v1::StatusRequest {}).await.is_ok()
 }
 
 /// The daemon's own last words.

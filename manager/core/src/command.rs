@@ -108,7 +108,7 @@ pub struct ClusterInit {
     pub ca_key_pem: Secret,
     pub worker_token: Secret,
     pub manager_token: Secret,
-    /// Empty, or without one family: the default of that family is taken ([`crate::alloc`]).
+    /// Empty, or without one family: the default of that family is taken (`crate::alloc`).
     pub pools: Vec<Subnet>,
     /// Prefix length of the IPv4 subnets cut from the pools, at most 29.
     pub pool_mask_len: u8,

@@ -142,6 +142,7 @@ fn a_state_file_that_is_not_understood_is_named_and_kept() {
         let out = lab.exec("a1", &["sh", "-c", &format!("exec timeout 10 swarmnet {start} 2>&1")]);
         assert_eq!(out.status.code(), Some(FAILURE), "`{bad}`: {}", stdout(&out));
         assert!(stdout(&out).contains("node.json"), "the file is named: {}", stdout(&out));
+        refused(&lab.try_node("start", "a1"), FAILURE, "node.json");
         assert_eq!(std::fs::read_to_string(&file).expect("it is there"), bad, "nothing changed");
     }
     std::fs::write(&file, good).expect("root may");

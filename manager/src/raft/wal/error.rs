@@ -32,7 +32,7 @@ pub enum WalError {
     /// An earlier write failed, and with it the log.
     #[error("the log stopped after an error: {cause}")]
     Stopped { cause: String },
-    /// [`Wal::close`](super::Wal::close) was called.
+    /// `Wal::close` was called.
     #[error("the log is closed")]
     Closed,
 }
