@@ -9,9 +9,10 @@ use anyhow::Result;
 use crate::lab::{Lab, NETWORK, output};
 use crate::report::Measurement;
 
+/// The link is removed by name: the kernel takes that of a deleted namespace away later, and the next round would meet it.
 const BY_HAND: &str = "set -e
 ip netns add snb-attach
-trap 'ip netns del snb-attach' EXIT
+trap 'ip link del snb-attach; ip netns del snb-attach' EXIT
 ip link add snb-attach type veth peer name eth0 netns snb-attach
 ip link set snb-attach master snb-bridge up
 ip -n snb-attach link set lo up
