@@ -37,6 +37,7 @@ use crate::resolver::Resolver;
 use crate::session::{self, Applied, SessionConfig};
 use crate::target::{Status, SysctlMemory, Target};
 use crate::underlay::{self, Underlay};
+use crate::verdicts;
 use crate::view_file::{self, ViewFileError};
 use crate::watch::Watcher;
 use crate::workers::{self, GossipSlot};
@@ -114,8 +115,8 @@ struct Inner {
 pub struct Agent(Arc<Inner>);
 
 impl Agent {
-    /// Starts the node-local part: local networks and sandboxes work from here on. In a cluster, the last view is taken from the
-    /// disk. Blocks for a few milliseconds.
+    /// Starts the node-local part: local networks and sandboxes work from here on. In a cluster, the last view and the dead nodes
+    /// are taken from the disk. Blocks for a few milliseconds.
     ///
     /// # Errors
     /// See [`AgentError`].
@@ -130,9 +131,14 @@ impl Agent {
         let sysctls = Arc::new(SysctlMemory::open(config.paths.sysctls())?);
         let found = underlay::discover(&netns, &sysctls.subscribe().borrow())?;
         let known = if config.in_cluster { view_file::read(&config.paths.view())? } else { None };
+        let dead = if config.in_cluster {
+            verdicts::read(&config.paths.verdicts())?
+        } else {
+            Liveness::new()
+        };
         let held = watch::Sender::new(config.in_cluster && known.is_none());
         let view = watch::Sender::new(known.map(Arc::new));
-        let liveness = watch::Sender::new(Arc::default());
+        let liveness = watch::Sender::new(Arc::new(dead));
         let underlay = watch::Sender::new(Arc::new(found));
         let sources = Sources {
             view: view.subscribe(),
@@ -195,6 +201,8 @@ impl Agent {
         until_stop("acknowledge", Box::pin(acknowledge));
         let keep = workers::keep_view(inner.view.subscribe(), inner.config.paths.view());
         until_stop("keep view", Box::pin(keep));
+        let keep = verdicts::keep(inner.liveness.subscribe(), inner.config.paths.verdicts());
+        until_stop("keep verdicts", Box::pin(keep));
         until_stop("watch kernel", Box::pin(watcher.run()));
     }
 

@@ -22,6 +22,7 @@ pub mod session;
 pub mod shim;
 pub mod target;
 pub mod underlay;
+pub mod verdicts;
 pub mod view_file;
 mod watch;
 mod workers;

@@ -1,11 +1,12 @@
 //! The gossip of this node: which nodes the cluster has and with which keys, from the view; what became of them, for the merge.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use swarmnet_gossip::{
-    Gossip, GossipConfig, GossipHandle, IcmpEcho, IcmpError, Key, Keys, Local, Member, Members,
+    Condition, Gossip, GossipConfig, GossipHandle, IcmpEcho, IcmpError, Key, Keys, Liveness, Local,
+    Member, Members, NodeState,
 };
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{ClusterView, NodeView};
@@ -25,10 +26,17 @@ pub enum LivenessError {
     Echo(#[from] IcmpError),
 }
 
-fn members(view: &NodeView) -> Members {
+/// `known`: verdicts from before the gossip started.
+fn members(view: &NodeView, known: &Liveness) -> Members {
+    let dead_since_ms = |node| {
+        let state: Option<&NodeState> = known.get(&node);
+        state.filter(|s| s.condition == Condition::Dead).map(|s| s.since_ms)
+    };
     view.nodes
         .values()
-        .map(|n| (n.id, Member { gossip: n.addr, vtep: n.data_path, down: false }))
+        .map(|n| {
+            (n.id, Member { gossip: n.addr, vtep: n.data_path, dead_since_ms: dead_since_ms(n.id) })
+        })
         .collect()
 }
 
@@ -40,13 +48,14 @@ fn keys(cluster: &ClusterView) -> Option<Keys> {
     Some(Keys { primary: key(newest.next()?), other: newest.next().map(key) })
 }
 
-/// Starts the gossip once there is a view, and keeps its inputs up to date.
+/// Starts the gossip once there is a view, and keeps its inputs up to date. Nodes that are dead by what was `known` before stay
+/// so until they are heard.
 ///
 /// # Errors
 /// See [`LivenessError`].
 pub async fn start(
-    me: Local,
-    witness: Option<std::net::IpAddr>,
+    (me, witness): (Local, Option<IpAddr>),
+    known: &Liveness,
     mut views: watch::Receiver<Option<Arc<NodeView>>>,
     supervisor: &Supervisor,
 ) -> Result<Option<GossipHandle>, LivenessError> {
@@ -54,7 +63,7 @@ pub async fn start(
         let found = views
             .borrow_and_update()
             .as_ref()
-            .and_then(|view| Some((members(view), keys(&view.cluster)?)));
+            .and_then(|view| Some((members(view, known), keys(&view.cluster)?)));
         if let Some(found) = found {
             break found;
         }
@@ -74,7 +83,7 @@ pub async fn start(
     let config = GossipConfig { me, socket, members: members_rx, keys: keys_rx, echo, witness };
     let handle = Gossip::start(config, supervisor);
     let stop = supervisor.token().clone();
-    let feed = feed(views, members_tx, keys_tx);
+    let feed = feed(views, known.clone(), members_tx, keys_tx);
     supervisor.spawn_transient("gossip members", async move {
         // cancel-safe: both outputs are replaced as a whole.
         stop.run_until_cancelled(feed).await;
@@ -85,13 +94,14 @@ pub async fn start(
 /// Members and keys as the view has them. A view that goes changes nothing: the gossip ends with the cluster.
 async fn feed(
     mut views: watch::Receiver<Option<Arc<NodeView>>>,
+    known: Liveness,
     members_tx: watch::Sender<Arc<Members>>,
     keys_tx: watch::Sender<Keys>,
 ) {
     while views.changed().await.is_ok() {
         let Some(view) = views.borrow_and_update().clone() else { continue };
         members_tx.send_if_modified(|now| {
-            let next = members(&view);
+            let next = members(&view, &known);
             let changed = **now != next;
             if changed {
                 *now = Arc::new(next);
@@ -105,10 +115,7 @@ async fn feed(
 }
 
 /// In words, for `agent status`.
-pub fn words(
-    liveness: &swarmnet_gossip::Liveness,
-    view: Option<&NodeView>,
-) -> Vec<crate::local::Peer> {
+pub fn words(liveness: &Liveness, view: Option<&NodeView>) -> Vec<crate::local::Peer> {
     use swarmnet_gossip::Condition::{AgentLost, Alive, Dead};
     let states: BTreeMap<_, _> = liveness.iter().map(|(n, s)| (*n, s.condition)).collect();
     let Some(view) = view else { return Vec::new() };

@@ -49,6 +49,11 @@ impl Paths {
         self.state.join("view")
     }
 
+    /// The nodes this one holds for dead.
+    pub fn verdicts(&self) -> PathBuf {
+        self.state.join("verdicts.json")
+    }
+
     /// The host's sysctls as they were before this node changed them.
     pub fn sysctls(&self) -> PathBuf {
         self.state.join("sysctls.json")

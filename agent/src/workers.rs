@@ -96,7 +96,8 @@ impl FollowGossip {
     async fn follow(self, supervisor: &Supervisor) {
         let handle = loop {
             let view = self.view.clone();
-            match liveness::start(self.me, self.witness, view, supervisor).await {
+            let known = self.verdicts.borrow().clone();
+            match liveness::start((self.me, self.witness), &known, view, supervisor).await {
                 Ok(Some(handle)) => break handle,
                 Ok(None) => return,
                 Err(err) => {
@@ -112,7 +113,10 @@ impl FollowGossip {
         self.slot.put(handle);
         loop {
             let now = Arc::clone(&verdicts.borrow_and_update());
-            self.verdicts.send_replace(now);
+            // Empty before its first turn: what was known before stays until then.
+            if !now.is_empty() {
+                self.verdicts.send_replace(now);
+            }
             if verdicts.changed().await.is_err() {
                 return;
             }

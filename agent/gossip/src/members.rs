@@ -12,9 +12,9 @@ pub struct Member {
     pub gossip: SocketAddr,
     /// Its VTEP address, by the state; likewise.
     pub vtep: IpAddr,
-    /// The state says that the node is down. Counts only until this node has a verdict of its own: after a restart a node
-    /// that has long been dead must not come back into the names until it is heard.
-    pub down: bool,
+    /// An earlier run of this node's daemon held it for dead, since then (unix ms). Counts only until there is a verdict of this
+    /// run: after a restart a node that has long been dead must not come back into the names until it is heard.
+    pub dead_since_ms: Option<u64>,
 }
 
 /// All nodes of the cluster, this one included or not (it is skipped).

@@ -93,7 +93,7 @@ impl Table {
                 identity: None,
                 gossip: Gossip::Never { since_ms: now_ms },
                 suspect: false,
-                verdict: member.down.then_some((Condition::Dead, now_ms)),
+                verdict: member.dead_since_ms.map(|since_ms| (Condition::Dead, since_ms)),
             });
             peer.known_vtep = member.vtep;
             if peer.identity.is_none() {

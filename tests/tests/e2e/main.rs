@@ -9,6 +9,7 @@ mod ingress;
 mod input;
 mod names;
 mod overlay;
+mod restart;
 mod teardown;
 
 use swarmnet_tests::Lab;

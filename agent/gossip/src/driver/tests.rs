@@ -57,7 +57,7 @@ impl Lab {
         }
         let member = |(n, socket): &(u8, UdpSocket)| {
             let gossip = socket.local_addr().unwrap();
-            (id(*n), Member { gossip, vtep: gossip.ip(), down: false })
+            (id(*n), Member { gossip, vtep: gossip.ip(), dead_since_ms: None })
         };
         let all: Members = sockets.iter().map(member).collect();
         let kernels = Kernels::default();

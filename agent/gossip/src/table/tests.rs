@@ -21,7 +21,7 @@ fn identity(n: u8, generation: u64) -> Identity {
 fn members(nodes: impl IntoIterator<Item = u8>) -> Members {
     let member = |n: u8| {
         let id = identity(n, 0);
-        (id.node, Member { gossip: id.gossip, vtep: id.vtep, down: false })
+        (id.node, Member { gossip: id.gossip, vtep: id.vtep, dead_since_ms: None })
     };
     nodes.into_iter().map(member).collect()
 }
@@ -292,21 +292,42 @@ fn after_a_start_a_member_never_heard_is_judged_by_its_kernel() {
 }
 
 #[test]
-fn a_node_the_state_calls_down_is_dead_until_heard() {
+fn a_node_known_for_dead_is_dead_until_heard() {
     let mut table = Table::new(identity(1, 1), None, 0);
     let mut all = members(1..=3);
-    all.get_mut(&node(2)).unwrap().down = true;
+    all.get_mut(&node(2)).unwrap().dead_since_ms = Some(7);
     table.set_members(&all, 0);
     let mut bench = Bench::of(table);
+    assert_eq!((bench.is(2), bench.last[&node(2)].since_ms), (Some(Dead), 7), "from the start");
     bench.run(10_000);
     assert_eq!((bench.is(2), bench.is(3)), (Some(Dead), Some(AgentLost)));
     bench.table.gossip_up(&identity(2, 1), bench.now_ms);
     bench.run(50);
     assert_eq!(bench.is(2), Some(Alive));
-    // The state lags behind: our own verdict stands.
+    // What was known before counts once: our own verdict stands.
     bench.table.set_members(&all, bench.now_ms);
     bench.run(50);
     assert_eq!(bench.is(2), Some(Alive));
+}
+
+#[test]
+fn those_known_for_dead_have_no_say_in_whether_we_are_cut_off() {
+    let mut table = Table::new(identity(1, 1), None, 0);
+    let mut all = members(1..=6);
+    for n in 2..=4 {
+        all.get_mut(&node(n)).unwrap().dead_since_ms = Some(0);
+    }
+    table.set_members(&all, 0);
+    table.gossip_up(&identity(5, 1), 0);
+    table.gossip_up(&identity(6, 1), 0);
+    let mut bench = Bench::of(table);
+    bench.silent = vec![2, 3, 4];
+    bench.run(10_000);
+    assert_eq!([2, 3, 4, 5].map(|n| bench.is(n)), [Dead, Dead, Dead, Alive].map(Some));
+    bench.silent.push(6);
+    bench.down(&[6]);
+    bench.run(2_000);
+    assert_eq!(bench.is(6), Some(Dead), "half of those that were alive say so");
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Cluster {
     fn new(size: usize, seed: u64) -> Self {
         let member = |n| {
             let gossip = Self::address(n);
-            (node(n), Member { gossip, vtep: gossip.ip(), down: false })
+            (node(n), Member { gossip, vtep: gossip.ip(), dead_since_ms: None })
         };
         let mut cluster = Self {
             loss: 0.0,
