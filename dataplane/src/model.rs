@@ -194,7 +194,7 @@ impl State {
         Ok(())
     }
 
-    /// The node table has a chain before connection tracking that drops by a set of VTEPs.
+    /// The node table has a chain before connection tracking that leads VXLAN to a set of senders.
     fn filters(&self) -> bool {
         let node = self.actual.namespaces.get(&Ns::Node).and_then(|ns| ns.tables.as_ref());
         let id = TableId { family: Family::Inet, name: TABLE.to_owned() };
@@ -202,9 +202,7 @@ impl State {
         let early = |c: &nft::Chain| c.hook.as_ref().is_some_and(|h| h.priority < -200);
         chains.into_iter().flatten().any(|chain| {
             early(chain)
-                && chain.rules.iter().flat_map(nft::Rule::exprs).any(
-                    |e| matches!(e, nft::Expr::Lookup { set, negate: true, .. } if set.starts_with("vteps")),
-                )
+                && chain.rules.iter().flat_map(nft::Rule::exprs).any(|e| e.chain() == Some("vxlan"))
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{TestNetns, run};
 use swarmnet_dataplane::nft::{
     Datatype, Elem, Family, FibKey, Hook, HookPoint, IfName, Load, MapSpec, MetaKey, PayloadBase,
-    Reg, Rule, Table, TableId, ct_status, diff, key,
+    PortEnd, Reg, Rule, Table, TableId, ct_status, diff, key,
 };
 use swarmnet_kernel::nft::Nft;
 use swarmnet_types::Vni;
@@ -73,27 +73,30 @@ impl Pair {
     }
 }
 
-/// X1: bytes 4 to 7 of the VXLAN header (VNI, reserved byte) and the outer source must be a known pair.
+/// X1: outer source, outer destination (node `b`) and bytes 4 to 7 of the VXLAN header (VNI, reserved byte) must be a known triple.
 fn vxlan_filter(known: &[(u32, &str)]) -> Table {
     let mut t = Table::new(Family::Inet, "swarmnet");
     let mut rules = Vec::new();
-    for (set, source, datatype, ipv6) in [
-        ("vtep4", Load::IpSaddr, Datatype::Ipv4, false),
-        ("vtep6", Load::Ip6Saddr, Datatype::Ipv6, true),
+    for (set, source, destination, datatype, own) in [
+        ("vxlan4", Load::IpSaddr, Load::IpDaddr, Datatype::Ipv4, "10.99.0.2"),
+        ("vxlan6", Load::Ip6Saddr, Load::Ip6Daddr, Datatype::Ipv6, "fd99::2"),
     ] {
-        let elems =
-            known.iter().filter(|(_, addr)| ip(addr).is_ipv6() == ipv6).map(|(vni, addr)| {
-                let vni = key::vni(Vni::new(*vni).expect("24 bits"));
-                (key::concat(&[vni, key::ip(ip(addr))]), Elem::MEMBER)
-            });
-        t.map(set, MapSpec::set(&[Datatype::Be32, datatype]), elems.collect());
+        let family =
+            known.iter().filter(|(_, addr)| ip(addr).is_ipv6() == (datatype == Datatype::Ipv6));
+        let elems = family.map(|(vni, addr)| {
+            let vni = key::vni(Vni::new(*vni).expect("24 bits"));
+            (key::concat(&[key::ip(ip(addr)), key::ip(ip(own)), vni]), Elem::MEMBER)
+        });
+        t.map(set, MapSpec::set(&[datatype, datatype, Datatype::Be32]), elems.collect());
         let vni = Load::Raw { base: PayloadBase::Transport, offset: 12, len: 4 };
-        let rule = Rule::builder("vxlan from our nodes only").ip_version(ipv6).l4proto(17);
-        let rule = rule.dport(4789).not_in_set(&[vni, source], set);
-        rules.push(rule.counter("dropped").drop().build());
+        let rule = Rule::builder("of a member").in_set(&[source, destination, vni], set);
+        rules.push(rule.notrack().accept().build());
     }
+    rules.push(Rule::builder("of none").fib_local(FibKey::Daddr).counter("dropped").drop().build());
     t.counter("dropped");
-    t.base_chain("raw", Hook::filter(HookPoint::Prerouting, -310), rules);
+    t.chain("vxlan", rules);
+    let rule = Rule::builder("VXLAN").l4proto(17).dport(4789).jump("vxlan").build();
+    t.base_chain("raw", Hook::filter(HookPoint::Prerouting, -310), vec![rule]);
     t
 }
 
@@ -171,6 +174,41 @@ fn a_node_that_is_client_is_translated_over_both_families() {
     {
         assert_eq!(talk_tcp(&pair.b, (ip(task), 80), (ip(entry), 5000)), ip(seen));
     }
+}
+
+/// D1's 127.0.0.11:53 without connection tracking: ports rewritten where loopback receives, UDP and TCP, also when another
+/// program's rules track every connection, and while a workload listens at port 53 of every address.
+#[test]
+fn the_resolver_answers_at_port_53_from_a_high_port() {
+    let ns = TestNetns::new("resolver");
+    ns.ip("link set lo up");
+    let mut t = Table::new(Family::Netdev, "swarmnet");
+    let rewrites = [17, 6].into_iter().flat_map(|proto| {
+        let rule = |field, from: u16| {
+            Rule::netdev_builder("port").l4proto(proto).matches(&field, key::port(from))
+        };
+        [
+            rule(Load::Dport, 53).set_port(PortEnd::Destination, proto, 40_053).build(),
+            rule(Load::Sport, 40_053).set_port(PortEnd::Source, proto, 53).build(),
+        ]
+    });
+    t.chain("ports", rewrites.collect());
+    let rules = [Load::IpDaddr, Load::IpSaddr].map(|field| {
+        let resolver = key::ip(ip("127.0.0.11"));
+        Rule::netdev_builder("resolver").matches(&field, resolver).goto("ports").build()
+    });
+    t.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), rules.into());
+    write(&ns, &t);
+    let (resolver, at) = ((ip("127.0.0.11"), 40_053), (ip("127.0.0.11"), 53));
+    let both = || [talk_tcp(&ns, resolver, at), talk_udp(&ns, resolver, at)];
+    let asker = ip("127.0.0.1");
+    assert_eq!(both(), [asker; 2], "untracked");
+    let listens = || UdpSocket::bind("0.0.0.0:53").expect("port 53 is free");
+    let _workload = ns.netns().run(listens).expect("enter");
+    assert_eq!(talk_udp(&ns, resolver, at), asker, "beside a server at port 53");
+    ns.sh("nft add table ip other");
+    ns.sh("nft 'add chain ip other o { type nat hook output priority -100; }'");
+    assert_eq!(both(), [asker; 2], "tracked");
 }
 
 /// Balancing in the caller's sandbox, where the caller is the task itself.

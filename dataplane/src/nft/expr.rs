@@ -183,12 +183,14 @@ pub enum Expr {
         len: u32,
         dreg: Reg,
     },
-    /// Register → packet bytes, without repairing checksums: for Ethernet addresses only.
+    /// Register → packet bytes. `checksum` is where the Internet checksum (RFC 1071) that covers them lies, counted from the same
+    /// base; `None` where none does (Ethernet addresses). The kernel leaves one alone that the device is still to compute.
     PayloadSet {
         base: PayloadBase,
         offset: u32,
         len: u32,
         sreg: Reg,
+        checksum: Option<u32>,
     },
     Meta {
         key: MetaKey,

@@ -30,7 +30,7 @@ pub use expr::{
 };
 pub use load::Load;
 pub use model::NftModelError;
-pub use rule::{IfName, Rule, RuleBuilder, RuleId};
+pub use rule::{IfName, PortEnd, Rule, RuleBuilder, RuleId};
 pub use table::{
     Chain, ChainKind, Datatype, Elem, ElemData, Elems, Family, Hook, HookPoint, Map, MapData,
     MapSpec, Policy, Ranges, Table, TableId,

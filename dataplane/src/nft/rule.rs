@@ -81,6 +81,13 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
 
+/// Which port of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortEnd {
+    Source,
+    Destination,
+}
+
 /// An interface name or, with a final `*`, the start of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IfName<'a>(pub &'a str);
@@ -383,6 +390,27 @@ impl RuleBuilder {
     /// `ether daddr set` from `len` bytes of `sreg` at `offset` of the address.
     #[must_use]
     pub fn set_ether_daddr(self, sreg: Reg, offset: u32, len: u32) -> Self {
-        self.expr(Expr::PayloadSet { base: PayloadBase::Link, offset, len, sreg })
+        let base = PayloadBase::Link;
+        self.expr(Expr::PayloadSet { base, offset, len, sreg, checksum: None })
+    }
+
+    /// `udp|tcp sport set port`, and the like for the destination. The rule must have matched `proto`, UDP or TCP.
+    #[must_use]
+    pub fn set_port(self, end: PortEnd, proto: u8, port: u16) -> Self {
+        const UDP: u8 = 17;
+        // RFC 768, RFC 9293 §3.1: the checksum is the fourth word of UDP's header, the ninth of TCP's.
+        let checksum = Some(if proto == UDP { 6 } else { 16 });
+        let offset = match end {
+            PortEnd::Source => 0,
+            PortEnd::Destination => 2,
+        };
+        let (base, len, sreg) = (PayloadBase::Transport, 2, Reg::R0);
+        self.expr(Expr::Immediate { dreg: sreg, data: key::port(port) }).expr(Expr::PayloadSet {
+            base,
+            offset,
+            len,
+            sreg,
+            checksum,
+        })
     }
 }

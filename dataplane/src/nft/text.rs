@@ -64,8 +64,9 @@ impl Display for Expr {
             Self::Payload { base, offset, len, dreg } => {
                 write!(f, "payload {base:?}+{offset},{len} => {dreg}")
             }
-            Self::PayloadSet { base, offset, len, sreg } => {
-                write!(f, "payload {base:?}+{offset},{len} <= {sreg}")
+            Self::PayloadSet { base, offset, len, sreg, checksum } => {
+                write!(f, "payload {base:?}+{offset},{len} <= {sreg}")?;
+                checksum.map_or(Ok(()), |at| write!(f, " sum+{at}"))
             }
             Self::Meta { key, dreg } => write!(f, "meta {key:?} => {dreg}"),
             Self::MetaSet { key, sreg } => write!(f, "meta {key:?} <= {sreg}"),

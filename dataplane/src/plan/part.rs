@@ -112,8 +112,25 @@ fn remotes(old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
     } else if old.multicast {
         ((*old.remotes).clone(), (*new.remotes).clone())
     } else {
-        split(&old.remotes, &new.remotes, PartialEq::eq)
+        with_witnesses(split(&old.remotes, &new.remotes, PartialEq::eq), old, new)
     }
+}
+
+/// Each VTEP among what differs keeps one endpoint that does not, on both sides: what follows from the VTEP alone stays.
+fn with_witnesses(parts: (Remotes, Remotes), old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
+    let (mut gone, mut come) = parts;
+    let mut vteps: BTreeSet<IpAddr> = gone.values().chain(come.values()).map(|r| r.vtep).collect();
+    for (id, remote) in old.remotes.iter() {
+        if vteps.is_empty() {
+            break;
+        }
+        if vteps.contains(&remote.vtep) && new.remotes.get(id) == Some(remote) {
+            vteps.remove(&remote.vtep);
+            gone.insert(*id, remote.clone());
+            come.insert(*id, remote.clone());
+        }
+    }
+    (gone, come)
 }
 
 /// Tasks hang on their node's peer: both are kept when either differs, and so is the peer of every task that is kept.

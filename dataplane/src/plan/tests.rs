@@ -233,6 +233,30 @@ fn update_moves_a_peer_by_one_fdb_entry() {
     assert_eq!((fdb, others.count()), (1, 0), "{}", lines(&made));
 }
 
+/// X1: a node may send a network's VXLAN as long as one of its endpoints is on it, whichever came first or goes last.
+#[test]
+fn update_takes_vxlan_of_a_node_until_its_last_endpoint_leaves() {
+    let on = |remotes: &[(u32, u16, u32)]| {
+        let mut wish = world();
+        wish.networks.insert(network(1), overlay(4097, remotes.iter().copied()));
+        wish
+    };
+    let steps = [
+        on(&[(10, 10, 2), (11, 11, 2), (12, 12, 3)]),
+        on(&[(11, 11, 2), (12, 12, 3)]),
+        on(&[(10, 10, 2), (11, 11, 2)]),
+        on(&[(10, 10, 2), (11, 11, 3)]),
+        on(&[]),
+        on(&[(11, 11, 2)]),
+    ];
+    let kernel = ModelKernel::default();
+    bring(&kernel, &steps[0]);
+    for pair in steps.windows(2) {
+        run(&kernel, &update(&pair[0], &pair[1]));
+        assert_eq!(plan(&kernel.seen(), &pair[1]).ops, vec![], "{pair:#?}");
+    }
+}
+
 #[test]
 fn update_to_the_same_is_nothing() {
     assert_eq!(update(&world(), &world()), Plan::default());
@@ -246,7 +270,7 @@ fn rr_services_do_not_share_a_count() {
     }
     let shape = Shape::of(&desired);
     let tables = render::tables((&desired, &desired), &shape, Ns::Sandbox(sandbox(1)));
-    let table = tables.values().next().expect("it has a resolver and services");
+    let table = tables.values().find(|t| t.id.family == Family::Inet).expect("it has services");
     let chains = table.chains.keys().filter(|name| name.starts_with("rr4_")).count();
     assert_eq!(chains, 1, "one of the two services has backends");
 }

@@ -1,4 +1,4 @@
-//! Balancing in the caller's own sandbox, and the redirect to its resolver: one `inet` table inside each sandbox.
+//! Balancing in the caller's own sandbox: one `inet` table inside each sandbox that may call a service.
 //!
 //! Scale, per sandbox: for each service and family 1 element for the virtual address and 1 for each backend; 1 chain for each
 //! number of backends in use. Changing one backend of n replaces at most n elements. Nothing depends on the number of services.
@@ -11,7 +11,6 @@
 //! - Two networks of one sandbox with the same virtual address: the one with the lower id wins.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
 
 use swarmnet_types::{NetworkId, ServiceId};
 
@@ -24,39 +23,30 @@ use crate::nft::{
 
 use super::pick::{Pick, Shape};
 
-/// Where Docker's resolver answers (D1).
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// The networks a sandbox is on.
 pub(crate) fn networks(sandbox: &Sandbox) -> BTreeSet<NetworkId> {
     sandbox.endpoints.values().map(|e| e.network).collect()
 }
 
-/// The table, unless it would be empty: a nat table costs every connection its tracking.
+/// The table; `None` where no service can be called: a nat table costs every connection its tracking.
 pub(crate) fn render(part: &Desired, shape: &Shape, sandbox: &Sandbox) -> Option<Table> {
     let networks = networks(sandbox);
-    let picks = shape.of_networks(&networks);
-    if picks.is_none() && sandbox.dns_port.is_none() {
-        return None;
-    }
+    let picks = shape.of_networks(&networks)?;
     let mut table = Table::new(Family::Inet, names::TABLE);
-    let mut out = sandbox.dns_port.map(resolver_rules).unwrap_or_default();
-    if let Some(picks) = picks {
-        for family in [&V4, &V6] {
-            out.push(family.dispatch());
-            family.write(&mut table, services(part, &networks));
-        }
-        for pick in picks {
-            table.chain(pick.name(), vec![pick_rule(pick)]);
-        }
-        table.base_chain("refuse", Hook::filter(HookPoint::Output, 0), refuse_rules());
-        if let Some(link) = &sandbox.node_link {
-            table.base_chain("post", Hook::nat(HookPoint::Postrouting, 100), leave_rules(link));
-        }
+    for family in [&V4, &V6] {
+        family.write(&mut table, services(part, &networks));
     }
+    for pick in picks {
+        table.chain(pick.name(), vec![pick_rule(pick)]);
+    }
+    let out = vec![V4.dispatch(), V6.dispatch()];
     table.base_chain("out", Hook::nat(HookPoint::Output, -100), out);
+    table.base_chain("refuse", Hook::filter(HookPoint::Output, 0), refuse_rules());
+    if let Some(link) = &sandbox.node_link {
+        table.base_chain("post", Hook::nat(HookPoint::Postrouting, 100), leave_rules(link));
+    }
     Some(table)
 }
 
@@ -139,23 +129,6 @@ fn pick_rule(pick: &Pick) -> Rule {
     Rule::builder("pick a backend")
         .dnat_map(&[side.daddr.clone(), pick.slot()], side.slots, side.ipv6, false)
         .build()
-}
-
-/// To a high port, so that a workload may bind port 53 itself. Replies are translated back by connection tracking.
-fn resolver_rules(port: u16) -> Vec<Rule> {
-    let resolver = IpAddr::V4(RESOLVER);
-    [UDP, TCP]
-        .into_iter()
-        .map(|proto| {
-            Rule::builder("resolver")
-                .ip_version(false)
-                .l4proto(proto)
-                .matches(&Load::IpDaddr, key::ip(resolver))
-                .dport(53)
-                .dnat(resolver, Some(port))
-                .build()
-        })
-        .collect()
 }
 
 /// In a filter chain behind the translation: what still has a virtual address as destination has no backend.

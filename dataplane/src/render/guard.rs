@@ -1,7 +1,7 @@
 //! `netdev` tables: what a sandbox may send at all (X4), checked where its outer end receives it, before any bridge; and the
 //! rewriting of the next hop's MAC on the way back to an entry node.
 //!
-//! Scale: per endpoint 1 base chain of 1 rule, 1 element for its MAC and 1 for each address (and its link-local one); the check
+//! Scale: per endpoint 1 base chain of 1 rule and 1 for each address, 1 element for its MAC and 1 for each address (and its link-local one); the check
 //! itself is one chain for all. Sources are matched with the device they come from.
 //!
 //! Let through: ARP, IPv4, IPv6 with the endpoint's own addresses. Dropped: other sources, router advertisements and redirects
@@ -15,8 +15,8 @@ use crate::desired::{Desired, Endpoint};
 use crate::driver;
 use crate::names;
 use crate::nft::{
-    Datatype, Elem, Elems, Expr, Family, Hook, HookPoint, Load, MapSpec, MetaKey, PayloadBase, Reg,
-    Rule, Table, key,
+    CmpOp, Datatype, Elem, Elems, Expr, Family, Hook, HookPoint, Load, MapSpec, MetaKey,
+    PayloadBase, Reg, Rule, Table, key,
 };
 use crate::object::Ns;
 
@@ -67,8 +67,7 @@ fn write_check(table: &mut Table, part: &Desired, ns: Ns) {
     for (id, endpoint) in ports(part, ns) {
         let device = names::endpoint_link(id);
         let hook = Hook::device(HookPoint::Ingress, device.as_str(), 0);
-        let rule = Rule::netdev_builder("what it may send").goto(CHECK).build();
-        table.base_chain(device.as_str(), hook, vec![rule]);
+        table.base_chain(device.as_str(), hook, port_rules(endpoint));
         let key = |value| key::concat(&[key::ifname(device.as_str()), value]);
         macs.insert(key(key::mac(endpoint.mac)), Elem::MEMBER);
         for addr in endpoint.addrs.iter().map(ipnet::IpNet::addr) {
@@ -85,6 +84,29 @@ fn write_check(table: &mut Table, part: &Desired, ns: Ns) {
         .map("ip4", set(Datatype::Ipv4), v4)
         .map("ip6", set(Datatype::Ipv6), v6)
         .chain(CHECK, check_rules());
+}
+
+/// What nearly every packet is (its own MAC and address; neither from a DHCP server nor neighbour discovery) passes by comparisons,
+/// which cost a fraction of a set's lookups; all else is for the check.
+fn port_rules(endpoint: &Endpoint) -> Vec<Rule> {
+    let usual = |addr: IpAddr| {
+        let rule = Rule::netdev_builder("usual").ip_version(addr.is_ipv6());
+        let rule = if addr.is_ipv6() {
+            rule.matches(&Load::Ip6Saddr, key::ip(addr))
+                .compare(&Load::Meta(MetaKey::L4Proto), CmpOp::Neq, vec![ICMPV6])
+                .compare(&Load::Sport, CmpOp::Neq, key::port(DHCPV6_SERVER))
+        } else {
+            rule.matches(&Load::IpSaddr, key::ip(addr)).compare(
+                &Load::Sport,
+                CmpOp::Neq,
+                key::port(DHCP_SERVER),
+            )
+        };
+        rule.matches(&Load::EtherSaddr, key::mac(endpoint.mac)).accept().build()
+    };
+    let mut rules: Vec<Rule> = endpoint.addrs.iter().map(|net| usual(net.addr())).collect();
+    rules.push(Rule::netdev_builder("what it may send").goto(CHECK).build());
+    rules
 }
 
 fn check_rules() -> Vec<Rule> {

@@ -8,7 +8,7 @@
 //! chains exist) is therefore computed beforehand from the whole, as a [`Shape`].
 //!
 //! Invariant, which planning of parts stands on: no kernel object but chains follows from two services, two publications, two
-//! remote endpoints, two tasks or two sandboxes.
+//! tasks or two sandboxes, and of two remote endpoints only what their VTEP alone decides (parts keep a witness of it).
 
 pub(crate) mod balance;
 pub(crate) mod fabric;
@@ -16,6 +16,7 @@ pub(crate) mod guard;
 pub(crate) mod node_table;
 pub(crate) mod pick;
 pub(crate) mod publish;
+pub(crate) mod resolver;
 pub(crate) mod sandbox;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +83,11 @@ pub(crate) fn tables(
         Ns::Node => vec![node_table::render(part, shape), guard::render(part, Ns::Node)],
         Ns::Overlay => vec![guard::render(part, Ns::Overlay)],
         Ns::Sandbox(id) => {
-            vec![whole.sandboxes.get(&id).and_then(|s| balance::render(part, shape, s))]
+            let sandbox = whole.sandboxes.get(&id);
+            vec![
+                sandbox.and_then(|s| balance::render(part, shape, s)),
+                sandbox.and_then(|s| resolver::render(s)),
+            ]
         }
     };
     tables.into_iter().flatten().map(|table| (table.id.clone(), table)).collect()

@@ -1,13 +1,14 @@
 //! The node's `inet` table: the VXLAN filter, the ingress fabric, egress, isolation between networks, and published ports.
 //!
-//! Scale: rules are fixed but for the pick chains; per peer 1 element of `vteps`, per overlay 1 of `vnis`, per node link 1 for
-//! each family and 1 of `egress`, per bridge up to 4, per node address 1. Published ports: [`super::publish`].
+//! Scale: rules are fixed but for the pick chains; per peer 1 element of `vxlan` and per overlay 1 for each peer with an endpoint
+//! on it, per node link 1 for each family and 1 of `egress`, per bridge up to 4, per node address 1. Published ports:
+//! [`super::publish`].
 //!
 //! What each hook does, in the order a packet meets them:
-//! - `raw` (-310: after defragmentation, before connection tracking): VXLAN from strangers dropped (X1), and what is kept not
-//!   tracked; packets from outside for 127/8 dropped, the price of `route_localnet` (CVE-2020-8558); spoofed sources of node
-//!   links dropped (X4).
-//! - `mangle` (-150): the entry node's identity into the connection mark; replies take it as packet mark; clients that a
+//! - `raw` (-310: after defragmentation, before connection tracking): VXLAN of a member for a network it is on accepted, not
+//!   tracked, by one lookup, for every datagram of every overlay comes by here; other VXLAN dropped (X1); packets from outside
+//!   for 127/8 dropped, the price of `route_localnet` (CVE-2020-8558); spoofed sources of node links dropped (X4).
+//! - `mangle` (-150): VXLAN is done with; the entry node's identity into the connection mark; replies take it as packet mark; clients that a
 //!   publication does not allow are dropped.
 //! - `nat_pre`, `nat_out` (-100): published ports to backends, the connection marked as ours.
 //! - `input`, `forward` (-10): sandboxes do not reach control ports; into a sandbox comes only what was published, or what the
@@ -36,6 +37,10 @@ const MARTIAN: &str = "loopback_from_outside";
 const ISOLATED: &str = "isolated";
 pub(super) const NOT_ALLOWED: &str = "not_allowed";
 const UDP: u8 = 17;
+/// Outer source, outer destination and VNI of the VXLAN that is taken; a chain and, by family, sets.
+const VXLAN: &str = "vxlan";
+const VXLAN4: &str = "vxlan4";
+const VXLAN6: &str = "vxlan6";
 
 const LINKS: IfName<'static> = IfName(NODE_LINK_GLOB);
 const FABRIC: IfName<'static> = IfName(SWING);
@@ -53,6 +58,9 @@ pub(crate) fn render(part: &Desired, shape: &Shape) -> Option<Table> {
     publish::write(&mut table, part, shape);
     let fabric = part.fabric.as_ref();
     let at = HookPoint::Prerouting;
+    if fabric.is_some() {
+        table.chain(VXLAN, vxlan());
+    }
     table
         .base_chain("raw", Hook::filter(at, -310), raw(fabric))
         .base_chain("raw_out", Hook::filter(HookPoint::Output, -310), raw_out(fabric))
@@ -75,12 +83,11 @@ fn of_family(addrs: impl IntoIterator<Item = IpAddr>, ipv6: bool) -> Elems {
 
 fn write_sets(table: &mut Table, part: &Desired) {
     for (ipv6, addr, suffix) in [(false, Datatype::Ipv4, 4), (true, Datatype::Ipv6, 6)] {
-        let fabric = part.fabric.iter();
-        let vteps = fabric.clone().flat_map(|f| f.peers.values().map(|p| p.vtep));
-        let nodes = fabric.flat_map(|f| f.node_addrs.iter().copied());
+        let nodes = part.fabric.iter().flat_map(|f| f.node_addrs.iter().copied());
         let source = [Datatype::IfName, Datatype::Ether, addr];
+        let senders = MapSpec::set(&[addr, addr, Datatype::Be32]);
         table
-            .map(format!("vteps{suffix}"), MapSpec::set(&[addr]), of_family(vteps, ipv6))
+            .map(format!("{VXLAN}{suffix}"), senders, members(vxlan_senders(part, ipv6)))
             .map(format!("nodes{suffix}"), MapSpec::set(&[addr]), of_family(nodes, ipv6))
             .map(format!("sources{suffix}"), MapSpec::set(&source), sources(part, ipv6));
     }
@@ -90,20 +97,29 @@ fn write_sets(table: &mut Table, part: &Desired) {
         f.control_ports.iter().map(|(p, port)| (p.number(), *port)).chain([vxlan])
     });
     let control = control.map(|(proto, port)| key::concat(&[key::l4proto(proto), key::port(port)]));
-    table
-        .map("vnis", MapSpec::set(&[Datatype::Be32]), members(vnis(part)))
-        .map("egress", MapSpec::set(&name), members(egress(part)))
-        .map("control", MapSpec::set(&[Datatype::L4Proto, Datatype::Port]), members(control));
+    table.map("egress", MapSpec::set(&name), members(egress(part))).map(
+        "control",
+        MapSpec::set(&[Datatype::L4Proto, Datatype::Port]),
+        members(control),
+    );
     bridge_sets(table, part);
 }
 
-fn vnis(part: &Desired) -> impl Iterator<Item = Vec<u8>> {
-    let overlays = part.networks.values().filter_map(|n| match n {
-        crate::desired::Network::Overlay(overlay) => Some(overlay.vni),
-        _ => None,
-    });
-    let ingress = part.fabric.iter().map(|_| swarmnet_types::Vni::INGRESS);
-    overlays.chain(ingress).map(key::vni)
+/// Who may send which VNI to this node: every member that of the ingress, a node with an endpoint on an overlay that one's.
+fn vxlan_senders(part: &Desired, ipv6: bool) -> impl Iterator<Item = Vec<u8>> {
+    let fabric = part.fabric.as_ref().filter(|f| f.vtep.is_ipv6() == ipv6);
+    fabric.into_iter().flat_map(move |fabric| {
+        let overlays = part.networks.values().filter_map(|n| match n {
+            crate::desired::Network::Overlay(overlay) => Some(overlay),
+            _ => None,
+        });
+        let ingress = fabric.peers.values().map(|p| (swarmnet_types::Vni::INGRESS, p.vtep));
+        overlays
+            .flat_map(|o| o.remotes.values().map(|r| (o.vni, r.vtep)))
+            .chain(ingress)
+            .filter(move |(_, vtep)| vtep.is_ipv6() == ipv6)
+            .map(|(vni, vtep)| key::concat(&[key::ip(vtep), key::ip(fabric.vtep), key::vni(vni)]))
+    })
 }
 
 fn egress(part: &Desired) -> impl Iterator<Item = Vec<u8>> {
@@ -138,20 +154,8 @@ fn bridge_sets(table: &mut Table, part: &Desired) {
 fn raw(fabric: Option<&Fabric>) -> Vec<Rule> {
     let mut rules = Vec::new();
     if let Some(fabric) = fabric {
-        // To this node only: what it forwards for others is theirs.
-        let vxlan = |what| {
-            Rule::builder(what).l4proto(UDP).dport(fabric.vxlan_port).fib_local(FibKey::Daddr)
-        };
-        let drop = |r: RuleBuilder| r.counter(NOT_VTEP).drop().build();
-        // UDP header 8 bytes, VXLAN flags 4, then 24 bits of VNI and a reserved byte (RFC 7348 §5).
-        let vni = Load::Raw { base: PayloadBase::Transport, offset: 12, len: 4 };
-        rules.extend([
-            drop(vxlan("VXLAN from no member").not_in_set(&[Load::IpSaddr], "vteps4")),
-            drop(vxlan("VXLAN from no member").not_in_set(&[Load::Ip6Saddr], "vteps6")),
-            drop(vxlan("VXLAN of no network here").not_in_set(&[vni], "vnis")),
-            // Each inner flow would leave a connection of its own for its outer datagrams.
-            vxlan("VXLAN").notrack().build(),
-        ]);
+        rules
+            .push(Rule::builder("VXLAN").l4proto(UDP).dport(fabric.vxlan_port).jump(VXLAN).build());
     }
     rules.push(
         Rule::builder("loopback from outside")
@@ -175,6 +179,25 @@ fn raw(fabric: Option<&Fabric>) -> Vec<Rule> {
         );
     }
     rules
+}
+
+/// Accepted without tracking: each inner flow would leave a connection of its own for its outer datagrams. What this node
+/// forwards for others is theirs.
+fn vxlan() -> Vec<Rule> {
+    // UDP header 8 bytes, VXLAN flags 4, then 24 bits of VNI and a reserved byte (RFC 7348 §5).
+    let vni = || Load::Raw { base: PayloadBase::Transport, offset: 12, len: 4 };
+    let member = |saddr, daddr, set| {
+        Rule::builder("of a member").in_set(&[saddr, daddr, vni()], set).notrack().accept().build()
+    };
+    vec![
+        member(Load::IpSaddr, Load::IpDaddr, VXLAN4),
+        member(Load::Ip6Saddr, Load::Ip6Daddr, VXLAN6),
+        Rule::builder("of no member, or of no network of its")
+            .fib_local(FibKey::Daddr)
+            .counter(NOT_VTEP)
+            .drop()
+            .build(),
+    ]
 }
 
 /// What any stack says on a link of its own accord (multicast reports, router solicitations), from its link-local address or none:
@@ -201,6 +224,7 @@ fn raw_out(fabric: Option<&Fabric>) -> Vec<Rule> {
 fn mangle(fabric: Option<&Fabric>) -> Vec<Rule> {
     let mut rules = Vec::new();
     if fabric.is_some() {
+        rules.push(Rule::builder("VXLAN").ct_state(ct_state::UNTRACKED).accept().build());
         let entry = Load::Raw { base: PayloadBase::Link, offset: 8, len: 4 };
         rules.push(Rule::builder("entry node").iif(FABRIC).ct_new().set_ct_mark(&entry).build());
         rules.push(

@@ -138,9 +138,11 @@ pub(super) fn encode_verdict(m: &mut Message, kind: u16, verdict: &Verdict) {
 }
 
 fn payload(m: &mut Message, expr: &Expr) {
-    let (base, offset, len, register) = match expr {
-        Expr::Payload { base, offset, len, dreg } => (base, offset, len, (1, dreg)),
-        Expr::PayloadSet { base, offset, len, sreg } => (base, offset, len, (5, sreg)),
+    let (base, offset, len, register, checksum) = match expr {
+        Expr::Payload { base, offset, len, dreg } => (base, offset, len, (1, dreg), None),
+        Expr::PayloadSet { base, offset, len, sreg, checksum } => {
+            (base, offset, len, (5, sreg), *checksum)
+        }
         other => unreachable!("only payload expressions come here: {other}"),
     };
     let base = match base {
@@ -151,8 +153,8 @@ fn payload(m: &mut Message, expr: &Expr) {
     named(m, "payload", |m| {
         m.be32(register.0, register.1.number()).be32(2, base).be32(3, *offset).be32(4, *len);
         if register.0 == 5 {
-            // No checksum covers an Ethernet address.
-            m.be32(6, 0).be32(7, 0).be32(8, 0);
+            // NFT_PAYLOAD_CSUM_NONE is 0, NFT_PAYLOAD_CSUM_INET 1.
+            m.be32(6, u32::from(checksum.is_some())).be32(7, checksum.unwrap_or(0)).be32(8, 0);
         }
     });
 }
