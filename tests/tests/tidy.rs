@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 /// Crates that are computation alone, and what would make them more.
 const PURE: [&str; 4] = ["types", "dataplane", "manager-core", "ipam"];
-const IMPURE: [&str; 16] = [
+const IMPURE: [&str; 15] = [
     "tokio",
     "tokio-util",
     "tokio-stream",
@@ -52,7 +52,6 @@ const IMPURE: [&str; 16] = [
     "openraft",
     "foca",
     "rtnetlink",
-    "netlink-sys",
     "nix",
     "rustix",
     "socket2",

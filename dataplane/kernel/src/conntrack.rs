@@ -82,7 +82,7 @@ impl Conntrack {
     fn delete_each(&mut self, what: &str, addr: IpAddr) -> Result<(), KernelError> {
         let list = Message::new(CT_GET, 0, &nfgenmsg(addr));
         let requests: Vec<Message> =
-            self.socket.dump("list flows", &list, |found: &mut Vec<_>, _, body| {
+            self.socket.dump("list flows", &list, |found: &mut Vec<_>, body| {
                 let attrs = Attrs(body.get(4..).unwrap_or_default());
                 found.extend(delete_one(attrs, addr));
             })?;

@@ -64,7 +64,7 @@ pub fn listeners(netns: &Netns) -> Result<Vec<Listener>, KernelError> {
         for ipv6 in [false, true] {
             let list = request(SOCK_DIAG_BY_FAMILY, (ipv6, transport), states, &[0; ID_LEN]);
             let found: Vec<Listener> =
-                socket.dump("list listeners", &list, |found: &mut Vec<_>, _, body| {
+                socket.dump("list listeners", &list, |found: &mut Vec<_>, body| {
                     found.extend(decode(body, transport));
                 })?;
             all.extend(found);
@@ -85,7 +85,7 @@ pub fn destroy_connected_to(netns: &Netns, peer: IpAddr) -> Result<usize, Kernel
     for transport in [Transport::Tcp, Transport::Udp] {
         let kind = (peer.is_ipv6(), transport);
         let list = request(SOCK_DIAG_BY_FAMILY, kind, ESTABLISHED, &[0; ID_LEN]);
-        let ids = socket.dump("list sockets", &list, |found: &mut Vec<Vec<u8>>, _, body| {
+        let ids = socket.dump("list sockets", &list, |found: &mut Vec<Vec<u8>>, body| {
             let id = body.get(ANSWER_ID_AT..ANSWER_ID_AT + ID_LEN);
             let of_peer = id.filter(|id| address(&id[20..36], peer.is_ipv6()) == peer);
             found.extend(of_peer.map(<[u8]>::to_vec));

@@ -2,33 +2,19 @@
 //!
 //! Input is what the kernel wrote. A malformed tail ends the iteration; it cannot panic or loop.
 
+use rtnetlink::packet_core::{NLA_HEADER_SIZE, NlasIterator};
+
 /// Attributes one after another.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attrs<'a>(pub(crate) &'a [u8]);
 
-/// `NLA_TYPE_MASK`: without the nested and byte-order bits.
-const TYPE_MASK: u16 = 0x3fff;
-const HEADER_LEN: usize = 4;
-
-/// See [`Attrs::iter`].
-#[derive(Debug)]
-pub(crate) struct AttrIter<'a>(&'a [u8]);
-
-impl<'a> Iterator for AttrIter<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let len = usize::from(ne16(self.0)?);
-        let kind = ne16(self.0.get(2..)?)? & TYPE_MASK;
-        let value = self.0.get(HEADER_LEN..len)?;
-        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    }
-}
-
 impl<'a> Attrs<'a> {
-    pub(crate) fn iter(self) -> AttrIter<'a> {
-        AttrIter(self.0)
+    /// Types and values; types without the nested and byte-order bits.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        NlasIterator::new(self.0).map_while(Result::ok).map(|attr| {
+            let (kind, end) = (attr.kind(), usize::from(attr.length()));
+            (kind, &attr.into_inner()[NLA_HEADER_SIZE..end])
+        })
     }
 
     /// The first attribute of this type.
@@ -66,10 +52,6 @@ impl<'a> Attrs<'a> {
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
-}
-
-pub(crate) fn ne16(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
 pub(crate) fn be16(bytes: &[u8]) -> Option<u16> {

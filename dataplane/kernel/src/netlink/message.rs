@@ -1,21 +1,10 @@
-//! Writing one message: header, fixed part, attributes.
+//! Writing one message: header, fixed part, attributes. Those of the route family come whole from `rtnetlink`'s types.
 //!
 //! Lengths are patched when a nest closes and when the message is finished; sequence numbers are the socket's business.
 
-/// `NLM_F_*`.
-pub(crate) mod flag {
-    pub(crate) const REQUEST: u16 = 1;
-    pub(crate) const ACK: u16 = 4;
-    pub(crate) const REPLACE: u16 = 0x100;
-    pub(crate) const EXCL: u16 = 0x200;
-    pub(crate) const DUMP: u16 = 0x300;
-    pub(crate) const CREATE: u16 = 0x400;
-    pub(crate) const APPEND: u16 = 0x800;
-    /// Answers: the dump was overtaken by a change.
-    pub(crate) const DUMP_INTR: u16 = 0x10;
-}
+use rtnetlink::packet_core::{NLA_F_NESTED, NLM_F_REQUEST, NetlinkMessage};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 
-const NESTED: u16 = 0x8000;
 const HEADER_LEN: usize = 16;
 
 /// A message under construction. `REQUEST` is always set.
@@ -28,13 +17,23 @@ impl Message {
         let mut buf = Vec::with_capacity(128);
         buf.extend([0; 4]);
         buf.extend(kind.to_ne_bytes());
-        buf.extend((flags | flag::REQUEST).to_ne_bytes());
+        buf.extend((flags | NLM_F_REQUEST).to_ne_bytes());
         buf.extend([0; 8]);
         debug_assert_eq!(buf.len(), HEADER_LEN);
         buf.extend(fixed);
         let mut message = Self(buf);
         message.pad();
         message
+    }
+
+    /// A message of the route family.
+    pub(crate) fn route(flags: u16, body: RouteNetlinkMessage) -> Self {
+        let mut message = NetlinkMessage::from(body);
+        message.header.flags = flags | NLM_F_REQUEST;
+        message.finalize();
+        let mut buf = vec![0; message.buffer_len()];
+        message.serialize(&mut buf);
+        Self(buf)
     }
 
     fn pad(&mut self) {
@@ -61,23 +60,12 @@ impl Message {
         self
     }
 
-    /// Fixed bytes inside a nest, such as the `ifinfomsg` of a veth's peer.
-    pub(crate) fn raw(&mut self, value: &[u8]) -> &mut Self {
-        self.0.extend(value);
-        self.pad();
-        self
-    }
-
     pub(crate) fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.bytes(kind, &[value])
     }
 
     pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_ne_bytes())
-    }
-
-    pub(crate) fn be16(&mut self, kind: u16, value: u16) -> &mut Self {
-        self.bytes(kind, &value.to_be_bytes())
     }
 
     pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
@@ -99,7 +87,7 @@ impl Message {
     pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let at = self.0.len();
         self.0.extend([0, 0]);
-        self.0.extend((kind | NESTED).to_ne_bytes());
+        self.0.extend((kind | NLA_F_NESTED).to_ne_bytes());
         fill(self);
         let len = u16::try_from(self.0.len() - at).expect("lists are split below 64 KiB");
         self.0[at..at + 2].copy_from_slice(&len.to_ne_bytes());
@@ -117,22 +105,24 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE};
+
     use super::super::Attrs;
     use super::*;
 
     #[test]
     fn what_is_written_is_read_back() {
-        let mut m = Message::new(16, flag::ACK, &[1, 2, 3, 4]);
+        let mut m = Message::new(16, NLM_F_ACK, &[1, 2, 3, 4]);
         m.text(3, "eth0").nest(18, |m| {
-            m.u32(1, 7).be16(2, 0x0102);
+            m.u32(1, 7).u8(2, 9);
         });
-        m.add_flags(flag::CREATE);
+        m.add_flags(NLM_F_CREATE);
         let bytes = m.finish(9);
         assert_eq!(bytes.len() % 4, 0);
-        assert_eq!(bytes[6..8], (flag::REQUEST | flag::ACK | flag::CREATE).to_ne_bytes());
+        assert_eq!(bytes[6..8], (NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE).to_ne_bytes());
         let attrs = Attrs(&bytes[20..]);
         assert_eq!(attrs.text(3).as_deref(), Some("eth0"));
         assert_eq!(attrs.nested(18).u32(1), Some(7));
-        assert_eq!(attrs.nested(18).get(2), Some(&[1, 2][..]));
+        assert_eq!(attrs.nested(18).get(2), Some(&[9][..]));
     }
 }

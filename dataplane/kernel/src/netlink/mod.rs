@@ -1,8 +1,12 @@
-//! Netlink, spoken directly: one codec and one socket for all the kernel's families (route, netfilter, sock_diag).
+//! Netlink: one socket for all the kernel's families, and the codec of those that no library of ours speaks.
+//!
+//! Messages of the route family are `rtnetlink`'s types ([`Message::route`]); nftables, connection tracking, sock_diag and nexthop
+//! objects are written and read here.
 //!
 //! Synchronous on purpose. The kernel does the work of a request inside `sendmsg`, so an answer is queued before the call
-//! returns; an asynchronous handle would need a worker for each namespace and sends one message at a time, where ours packs
-//! hundreds into one call. Callers that must not block for the milliseconds of a large dump move to a blocking thread.
+//! returns. `rtnetlink`'s handle would need a worker for each namespace, sends one message at a time where ours packs
+//! hundreds into one call, waits for ever when an answer is lost, and drops what it cannot read (`docs/kernel-notes.md`). Callers
+//! that must not block for the milliseconds of a large dump move to a blocking thread.
 //!
 //! Invariants: a socket belongs to the namespace it was opened in, for life, and **keeps that namespace alive**: sockets into
 //! sandboxes are opened for one piece of work and dropped.
@@ -13,7 +17,7 @@ mod socket;
 mod stream;
 
 pub(crate) use attr::{Attrs, be16, be32, ne32};
-pub(crate) use message::{Message, flag};
+pub(crate) use message::Message;
 pub use socket::Protocol;
-pub(crate) use socket::{Socket, frames};
+pub(crate) use socket::{Socket, frames, refusal};
 pub(crate) use stream::{Notice, Stream};

@@ -6,13 +6,17 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use netlink_sys::{Socket as RawSocket, SocketAddr};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout, SndBufForce};
 use nix::sys::time::TimeVal;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer,
+};
+use rtnetlink::sys::{Socket as RawSocket, SocketAddr};
 
-use super::attr::{Attrs, ne16, ne32};
-use super::message::{Message, flag};
+use super::attr::{Attrs, ne32};
+use super::message::Message;
 use crate::error::{KernelError, Refusal};
 use crate::netns::Netns;
 
@@ -27,7 +31,7 @@ pub enum Protocol {
 /// Bytes of socket buffer, each way: a limit, not an allocation. A batch is sent whole, 100,000 elements are about 6 MB.
 const BUFFER_BYTES: usize = 16 << 20;
 /// The kernel caps what a dump puts into one datagram at 32 KiB; acknowledgements are small.
-const RECV_BYTES: usize = 64 << 10;
+pub(super) const RECV_BYTES: usize = 64 << 10;
 /// Nothing of the kernel's takes this long; a lost answer must not hang the daemon.
 const ANSWER_TIMEOUT_SECS: i64 = 10;
 /// Requests in one `sendmsg`; their acknowledgements (under 1 KiB of buffer each) fit the receive buffer.
@@ -35,39 +39,18 @@ const PIPELINE_DEPTH: usize = 512;
 /// How often a dump is begun again after a change overtook it, before what was read is taken as it is.
 const DUMP_ATTEMPTS: usize = 4;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// Extended acknowledgement: the kernel's own words.
 const NLMSGERR_ATTR_MSG: u16 = 1;
-/// The acknowledgement carries attributes after the header.
-const NLM_F_ACK_TLVS: u16 = 0x200;
-/// The acknowledgement does not repeat the request's body.
-const NLM_F_CAPPED: u16 = 0x100;
 
 /// One received message.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) sequence: u32,
-    /// Whose request caused a notification; 0 is the kernel itself.
-    pub(crate) port: u32,
-    pub(crate) body: &'a [u8],
-}
+pub(crate) type Frame<'a> = NetlinkBuffer<&'a [u8]>;
 
 /// Splits a datagram into its messages; a malformed tail ends it.
 pub(crate) fn frames(mut data: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
-        let len = ne32(data)? as usize;
-        let body = data.get(16..len)?;
-        let frame = Frame {
-            kind: ne16(&data[4..])?,
-            flags: ne16(&data[6..])?,
-            sequence: ne32(&data[8..])?,
-            port: ne32(&data[12..])?,
-            body,
-        };
-        data = data.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let frame = NetlinkBuffer::new_checked(data).ok()?;
+        let end = (frame.length() as usize).next_multiple_of(4);
+        data = data.get(end..).unwrap_or_default();
         Some(frame)
     })
 }
@@ -83,35 +66,15 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket in `netns`.
     pub(crate) fn open(netns: &Netns, protocol: Protocol) -> Result<Self, KernelError> {
-        netns.run(|| Self::open_here(protocol))?
-    }
-
-    fn open_here(protocol: Protocol) -> Result<Self, KernelError> {
         let fail = |err| KernelError::NetlinkOpen { protocol, err };
-        let mut raw = RawSocket::new(protocol as isize).map_err(fail)?;
-        let port = raw.bind_auto().map_err(fail)?.port_number();
-        raw.set_cap_ack(true).map_err(fail)?;
-        raw.set_ext_ack(true).map_err(fail)?;
-        if matches!(protocol, Protocol::Route) {
-            // Lets a dump be narrowed to a device or table; kernels before 4.20 list everything, which callers filter anyway.
-            let _ = raw.set_netlink_get_strict_chk(true);
-        }
-        let errno = |err: nix::Error| fail(io::Error::from(err));
-        setsockopt(&raw.as_fd(), RcvBufForce, &BUFFER_BYTES).map_err(errno)?;
-        setsockopt(&raw.as_fd(), SndBufForce, &BUFFER_BYTES).map_err(errno)?;
-        let timeout = TimeVal::new(ANSWER_TIMEOUT_SECS, 0);
-        setsockopt(&raw.as_fd(), ReceiveTimeout, &timeout).map_err(errno)?;
+        let mut raw = netns.run(|| RawSocket::new(protocol as isize))?.map_err(fail)?;
+        let port = prepare(&mut raw, protocol).map_err(fail)?;
         Ok(Self { raw, sequence: 0, port })
     }
 
     /// The address the kernel knows this socket by.
     pub(crate) fn port(&self) -> u32 {
         self.port
-    }
-
-    /// Gives the bare socket away, for subscriptions.
-    pub(crate) fn into_raw(self) -> RawSocket {
-        self.raw
     }
 
     /// The next sequence number.
@@ -164,7 +127,7 @@ impl Socket {
             let mut names = Vec::new();
             let first = self.sequence.wrapping_add(1);
             for (what, mut message) in requests.by_ref().take(PIPELINE_DEPTH) {
-                message.add_flags(flag::ACK);
+                message.add_flags(NLM_F_ACK);
                 bytes.extend(message.finish(self.next_sequence()));
                 names.push(what);
             }
@@ -184,8 +147,8 @@ impl Socket {
         let mut missing = names.len();
         while missing > 0 {
             let Some(data) = self.recv(true)? else { continue };
-            for frame in frames(&data).filter(|f| f.kind == NLMSG_ERROR) {
-                let index = frame.sequence.wrapping_sub(first) as usize;
+            for frame in frames(&data).filter(|f| f.message_type() == NLMSG_ERROR) {
+                let index = frame.sequence_number().wrapping_sub(first) as usize;
                 let Some(slot) = results.get_mut(index).filter(|slot| slot.is_none()) else {
                     continue; // The answer to an earlier request that was given up.
                 };
@@ -199,23 +162,23 @@ impl Socket {
         Ok(results.into_iter().map(|slot| slot.unwrap_or(Ok(()))).collect())
     }
 
-    /// Reads a whole dump; each message's kind and body go to `each`. A dump that a change overtook is begun again and
+    /// Reads a whole dump; each message's body goes to `each`. A dump that a change overtook is begun again and
     /// `begin` is called before every attempt to forget what was read.
     pub(crate) fn dump<T>(
         &mut self,
         what: &str,
         message: &Message,
-        mut each: impl FnMut(&mut T, u16, &[u8]),
+        mut each: impl FnMut(&mut T, &[u8]),
     ) -> Result<T, KernelError>
     where
         T: Default,
     {
         let mut message = message.clone();
-        message.add_flags(flag::DUMP);
+        message.add_flags(NLM_F_DUMP);
         for attempt in 1.. {
             let mut seen = T::default();
-            let whole = self.dump_once(what, message.clone(), |kind, body| {
-                each(&mut seen, kind, body);
+            let whole = self.dump_once(what, message.clone(), |body| {
+                each(&mut seen, body);
             })?;
             if whole || attempt == DUMP_ATTEMPTS {
                 return Ok(seen);
@@ -229,41 +192,37 @@ impl Socket {
         &mut self,
         what: &str,
         message: Message,
-        mut each: impl FnMut(u16, &[u8]),
+        mut each: impl FnMut(&[u8]),
     ) -> Result<bool, KernelError> {
         let sequence = self.next_sequence();
         self.send(&message.finish(sequence))?;
         let mut whole = true;
         loop {
             let Some(data) = self.recv(true)? else { continue };
-            for frame in frames(&data).filter(|f| f.sequence == sequence) {
-                whole &= frame.flags & flag::DUMP_INTR == 0;
-                match frame.kind {
+            for frame in frames(&data).filter(|f| f.sequence_number() == sequence) {
+                whole &= frame.flags() & NLM_F_DUMP_INTR == 0;
+                match frame.message_type() {
                     NLMSG_DONE => return done(what, &frame).map(|()| whole),
                     NLMSG_ERROR => {
                         return refusal(&frame).map_or(Ok(whole), |refusal| {
                             Err(KernelError::Refused { what: what.to_owned(), refusal })
                         });
                     }
-                    kind => each(kind, frame.body),
+                    _ => each(frame.payload()),
                 }
             }
         }
     }
 
     /// One request with one answer.
-    pub(crate) fn get(
-        &mut self,
-        what: &str,
-        message: Message,
-    ) -> Result<(u16, Vec<u8>), KernelError> {
+    pub(crate) fn get(&mut self, what: &str, message: Message) -> Result<Vec<u8>, KernelError> {
         let sequence = self.next_sequence();
         self.send(&message.finish(sequence))?;
         loop {
             let Some(data) = self.recv(true)? else { continue };
-            for frame in frames(&data).filter(|f| f.sequence == sequence) {
-                if frame.kind != NLMSG_ERROR {
-                    return Ok((frame.kind, frame.body.to_vec()));
+            for frame in frames(&data).filter(|f| f.sequence_number() == sequence) {
+                if frame.message_type() != NLMSG_ERROR {
+                    return Ok(frame.payload().to_vec());
                 }
                 if let Some(refusal) = refusal(&frame) {
                     return Err(KernelError::Refused { what: what.to_owned(), refusal });
@@ -275,7 +234,7 @@ impl Socket {
 
 /// A dump can fail at its end: the code is the body of the last message.
 fn done(what: &str, frame: &Frame<'_>) -> Result<(), KernelError> {
-    match ne32(frame.body).map_or(0, u32::cast_signed) {
+    match ne32(frame.payload()).map_or(0, u32::cast_signed) {
         code if code < 0 => Err(KernelError::Refused {
             what: what.to_owned(),
             refusal: Refusal { errno: -code, detail: None },
@@ -284,25 +243,36 @@ fn done(what: &str, frame: &Frame<'_>) -> Result<(), KernelError> {
     }
 }
 
-/// The reason in an acknowledgement; `None` is success.
-pub(super) fn refusal(frame: &Frame<'_>) -> Option<Refusal> {
-    let code = ne32(frame.body).map_or(0, u32::cast_signed);
+/// The reason, when this is an acknowledgement that refuses.
+pub(crate) fn refusal(frame: &Frame<'_>) -> Option<Refusal> {
+    if frame.message_type() != NLMSG_ERROR {
+        return None;
+    }
+    let (body, flags) = (frame.payload(), frame.flags());
+    let code = ne32(body).map_or(0, u32::cast_signed);
     if code == 0 {
         return None;
     }
     // Error code, the request's header, its body unless capped, then attributes.
-    let request_len = frame.body.get(4..).and_then(ne32).unwrap_or(16) as usize;
-    let skip =
-        4 + if frame.flags & NLM_F_CAPPED == 0 { request_len.next_multiple_of(4) } else { 16 };
-    let detail = (frame.flags & NLM_F_ACK_TLVS != 0)
-        .then(|| Attrs(frame.body.get(skip..).unwrap_or_default()).text(NLMSGERR_ATTR_MSG))
+    let request_len = body.get(4..).and_then(ne32).unwrap_or(16) as usize;
+    let skip = 4 + if flags & NLM_F_CAPPED == 0 { request_len.next_multiple_of(4) } else { 16 };
+    let detail = (flags & NLM_F_ACK_TLVS != 0)
+        .then(|| Attrs(body.get(skip..).unwrap_or_default()).text(NLMSGERR_ATTR_MSG))
         .flatten();
     Some(Refusal { errno: -code, detail })
 }
 
-impl Frame<'_> {
-    /// The reason, when this is an acknowledgement that refuses.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
-        (self.kind == NLMSG_ERROR).then(|| refusal(self)).flatten()
+/// What every socket of ours has; the address it got.
+pub(super) fn prepare(raw: &mut RawSocket, protocol: Protocol) -> io::Result<u32> {
+    let port = raw.bind_auto()?.port_number();
+    raw.set_cap_ack(true)?;
+    raw.set_ext_ack(true)?;
+    if matches!(protocol, Protocol::Route) {
+        // Lets a dump be narrowed to a device or table; kernels before 4.20 list everything, which callers filter anyway.
+        let _ = raw.set_netlink_get_strict_chk(true);
     }
+    setsockopt(&raw.as_fd(), RcvBufForce, &BUFFER_BYTES)?;
+    setsockopt(&raw.as_fd(), SndBufForce, &BUFFER_BYTES)?;
+    setsockopt(&raw.as_fd(), ReceiveTimeout, &TimeVal::new(ANSWER_TIMEOUT_SECS, 0))?;
+    Ok(port)
 }

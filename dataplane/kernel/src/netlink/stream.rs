@@ -1,15 +1,13 @@
 //! Notifications of one namespace as an asynchronous stream of datagrams.
 
-use std::io;
+use std::{fmt, io};
 
-use netlink_sys::Socket as RawSocket;
-use tokio::io::unix::AsyncFd;
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+use tokio::runtime::Handle;
 
-use super::socket::{Protocol, Socket};
+use super::socket::{Protocol, RECV_BYTES, prepare};
 use crate::error::KernelError;
 use crate::netns::Netns;
-
-const RECV_BYTES: usize = 64 << 10;
 
 /// What a subscription yields.
 #[derive(Debug)]
@@ -21,8 +19,7 @@ pub(crate) enum Notice {
 }
 
 /// A subscribed socket.
-#[derive(Debug)]
-pub(crate) struct Stream(AsyncFd<RawSocket>);
+pub(crate) struct Stream(TokioSocket);
 
 impl Stream {
     /// # Panics
@@ -32,39 +29,35 @@ impl Stream {
         protocol: Protocol,
         groups: &[u32],
     ) -> Result<Self, KernelError> {
-        let fail = |err| KernelError::NetlinkIo { err };
-        let socket = Socket::open(netns, protocol)?.into_raw();
-        groups.iter().try_for_each(|group| socket.add_membership(*group)).map_err(fail)?;
-        socket.set_non_blocking(true).map_err(fail)?;
-        Ok(Self(register(socket).map_err(fail)?))
+        let fail = |err| KernelError::NetlinkOpen { protocol, err };
+        let runtime = Handle::current();
+        let open = || {
+            let _runtime = runtime.enter();
+            TokioSocket::new(protocol as isize)
+        };
+        let mut socket = netns.run(open)?.map_err(fail)?;
+        prepare(socket.socket_mut(), protocol).map_err(fail)?;
+        let raw = socket.socket_ref();
+        groups.iter().try_for_each(|group| raw.add_membership(*group)).map_err(fail)?;
+        Ok(Self(socket))
     }
 
     /// Waits for the next datagram. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Notice, KernelError> {
         loop {
-            let mut ready =
-                self.0.readable().await.map_err(|err| KernelError::NetlinkIo { err })?;
             let mut buf = Vec::with_capacity(RECV_BYTES);
-            match ready.try_io(|fd| fd.get_ref().recv(&mut buf, 0)) {
-                Ok(Ok(_)) => return Ok(Notice::Data(buf)),
-                Ok(Err(err)) if err.raw_os_error() == Some(libc::ENOBUFS) => {
-                    return Ok(Notice::Lost);
-                }
-                Ok(Err(err)) if err.kind() != io::ErrorKind::Interrupted => {
-                    return Err(KernelError::NetlinkIo { err });
-                }
-                // Interrupted, or nothing there after all.
-                Ok(Err(_)) | Err(_) => {}
+            match self.0.recv(&mut buf).await {
+                Ok(()) => return Ok(Notice::Data(buf)),
+                Err(err) if err.raw_os_error() == Some(libc::ENOBUFS) => return Ok(Notice::Lost),
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(KernelError::NetlinkIo { err }),
             }
         }
     }
 }
 
-#[expect(unsafe_code, reason = "tokio offers no safe way to watch a socket of another crate")]
-fn register(socket: RawSocket) -> io::Result<AsyncFd<RawSocket>> {
-    // SAFETY: the descriptor must stay open and the same for as long as it is registered. `RawSocket` owns one descriptor from
-    // its creation to its drop, gives it from `as_raw_fd` unchanged, and is moved into the `AsyncFd`, which deregisters first.
-    // JUSTIFICATION: the safe constructor is deprecated as unsound; a worker thread for each subscription would cost more.
-    let registered = unsafe { AsyncFd::register(socket) };
-    registered.map_err(io::Error::from)
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(self.0.socket_ref()).finish()
+    }
 }

@@ -3,6 +3,7 @@
 //! The kernel works inside that call, so errors are queued when it returns and one drain without waiting tells the result. No
 //! acknowledgements are asked for: silence is success.
 
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use swarmnet_dataplane::nft::{
     Datatype, Elem, ElemData, Elems, Hook, MapData, MapSpec, NftOp, Policy, Ranges, Rule, TableId,
 };
@@ -11,7 +12,7 @@ use super::Generation;
 use super::expr;
 use super::wire::{self, LIST_ELEM, chain, elem, msg, object, rule, set, table};
 use crate::error::KernelError;
-use crate::netlink::{Message, Socket, flag, frames};
+use crate::netlink::{Message, Socket, frames, refusal};
 
 /// Bytes of elements in one message: an attribute holds at most 64 KiB.
 const ELEMS_BYTES_MAX: usize = 60_000;
@@ -82,7 +83,7 @@ impl<'a> Batch<'a> {
 
     fn op(&mut self, op: &NftOp) {
         // EXCL: what exists already means that our view was stale, and must not be taken for success.
-        const NEW: u16 = flag::CREATE | flag::EXCL;
+        const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
         let name_of_table = &self.table.name;
         match op {
             NftOp::AddTable => self.push(op, msg::NEWTABLE, NEW, |m| {
@@ -125,7 +126,7 @@ impl<'a> Batch<'a> {
                 m.text(rule::TABLE, name_of_table).text(rule::CHAIN, name);
             }),
             NftOp::AddRule { chain, rule } => {
-                self.add_rule(op, chain, rule, flag::CREATE | flag::APPEND);
+                self.add_rule(op, chain, rule, NLM_F_CREATE | NLM_F_APPEND);
             }
         }
     }
@@ -143,7 +144,7 @@ impl<'a> Batch<'a> {
     fn add_map(&mut self, op: &NftOp, name: &str, spec: &MapSpec) {
         self.set_id += 1;
         let (table, id) = (&self.table.name, self.set_id);
-        self.push(op, msg::NEWSET, flag::CREATE | flag::EXCL, |m| {
+        self.push(op, msg::NEWSET, NLM_F_CREATE | NLM_F_EXCL, |m| {
             m.text(set::TABLE, table).text(set::NAME, name).be32(set::FLAGS, set_flags(spec));
             m.be32(set::KEY_TYPE, nft_type(&spec.key)).be32(set::KEY_LEN, spec.key_len() as u32);
             match &spec.data {
@@ -192,8 +193,8 @@ fn result(socket: &Socket, first: u32, names: &[String]) -> Result<(), KernelErr
     let mut refused = None;
     while let Some(data) = socket.recv(false)? {
         for frame in frames(&data) {
-            let index = frame.sequence.wrapping_sub(first) as usize;
-            if let (Some(refusal), Some(what)) = (frame.refusal(), names.get(index)) {
+            let index = frame.sequence_number().wrapping_sub(first) as usize;
+            if let (Some(refusal), Some(what)) = (refusal(&frame), names.get(index)) {
                 let what = what.clone();
                 refused.get_or_insert(KernelError::Refused { what, refusal });
             }

@@ -43,12 +43,11 @@ pub(super) fn table(socket: &mut Socket, id: &TableId) -> Result<Option<Table>, 
     seen.counters = counters(socket, id)?.into_iter().map(|c| c.name).collect();
     let mut list = request(id, msg::GETSET);
     list.text(set::TABLE, &id.name);
-    let maps: Vec<(String, Map)> =
-        socket.dump("list maps", &list, |maps: &mut Vec<_>, _, body| {
-            if attrs(body).text(set::TABLE).as_deref() == Some(&id.name) {
-                maps.extend(decode::decode_map(attrs(body)));
-            }
-        })?;
+    let maps: Vec<(String, Map)> = socket.dump("list maps", &list, |maps: &mut Vec<_>, body| {
+        if attrs(body).text(set::TABLE).as_deref() == Some(&id.name) {
+            maps.extend(decode::decode_map(attrs(body)));
+        }
+    })?;
     for (name, mut map) in maps {
         map.elements = elements(socket, id, &name, &map.spec)?;
         seen.maps.insert(name, map);
@@ -62,7 +61,7 @@ pub(super) fn tables_named(socket: &mut Socket, name: &str) -> Result<Vec<TableI
         let header = wire::nfgenmsg(wire::family(family));
         let list = Message::new(wire::kind(msg::GETTABLE), 0, &header);
         let found: Vec<TableId> =
-            socket.dump("list tables", &list, |found: &mut Vec<_>, _, body| {
+            socket.dump("list tables", &list, |found: &mut Vec<_>, body| {
                 if attrs(body).text(table::NAME).as_deref() == Some(name)
                     && body.first() == Some(&wire::family(family))
                 {
@@ -77,7 +76,7 @@ pub(super) fn tables_named(socket: &mut Socket, name: &str) -> Result<Vec<TableI
 fn chains(socket: &mut Socket, seen: &mut Table) -> Result<(), KernelError> {
     let list = request(&seen.id, msg::GETCHAIN);
     let (family, name) = (seen.id.family, seen.id.name.clone());
-    let chains: Vec<_> = socket.dump("list chains", &list, |chains: &mut Vec<_>, _, body| {
+    let chains: Vec<_> = socket.dump("list chains", &list, |chains: &mut Vec<_>, body| {
         if attrs(body).text(chain::TABLE).as_deref() == Some(&name) {
             chains.extend(decode::decode_chain(family, attrs(body)));
         }
@@ -90,7 +89,7 @@ fn rules(socket: &mut Socket, seen: &mut Table) -> Result<(), KernelError> {
     let mut list = request(&seen.id, msg::GETRULE);
     list.text(rule::TABLE, &seen.id.name);
     let name = seen.id.name.clone();
-    let rules: Vec<_> = socket.dump("list rules", &list, |rules: &mut Vec<_>, _, body| {
+    let rules: Vec<_> = socket.dump("list rules", &list, |rules: &mut Vec<_>, body| {
         let attrs = attrs(body);
         if attrs.text(rule::TABLE).as_deref() == Some(&name)
             && let Some(chain) = attrs.text(rule::CHAIN)
@@ -148,7 +147,7 @@ fn elements_once(
     let mut list = request(id, msg::GETSETELEM);
     list.text(elem::LIST_TABLE, &id.name).text(elem::LIST_SET, map);
     let what = format!("list elements of {map}");
-    socket.dump(&what, &list, |(messages, raw): &mut (usize, Vec<_>), _, body| {
+    socket.dump(&what, &list, |(messages, raw): &mut (usize, Vec<_>), body| {
         *messages += 1;
         decode::decode_elems(attrs(body).get(elem::LIST_ELEMENTS).unwrap_or_default(), raw);
     })
@@ -158,7 +157,7 @@ fn elements_once(
 fn size(socket: &mut Socket, id: &TableId, map: &str) -> Result<Option<u32>, KernelError> {
     let mut get = request(id, msg::GETSET);
     get.text(set::TABLE, &id.name).text(set::NAME, map);
-    let (_, body) = socket.get(&format!("get map {map}"), get)?;
+    let body = socket.get(&format!("get map {map}"), get)?;
     Ok(attrs(&body).be32(set::COUNT))
 }
 
@@ -168,7 +167,7 @@ pub(super) fn counters(
 ) -> Result<Vec<CounterValue>, KernelError> {
     let mut list = request(id, msg::GETOBJ);
     list.text(object::TABLE, &id.name).be32(object::TYPE, object::TYPE_COUNTER);
-    socket.dump("list counters", &list, |counters: &mut Vec<CounterValue>, _, body| {
+    socket.dump("list counters", &list, |counters: &mut Vec<CounterValue>, body| {
         let attrs = attrs(body);
         let (Some(table), Some(name)) = (attrs.text(object::TABLE), attrs.text(object::NAME))
         else {
@@ -185,6 +184,6 @@ pub(super) fn counters(
 
 pub(super) fn generation(socket: &mut Socket) -> Result<Generation, KernelError> {
     let get = Message::new(wire::kind(msg::GETGEN), 0, &wire::nfgenmsg(0));
-    let (_, body) = socket.get("get generation", get)?;
+    let body = socket.get("get generation", get)?;
     Ok(Generation(decode::decode_generation(&body).unwrap_or_default()))
 }

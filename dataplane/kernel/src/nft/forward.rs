@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rtnetlink::packet_core::NLM_F_CREATE;
 use swarmnet_dataplane::names::{FORWARD_COMMENT, TABLE};
 use swarmnet_dataplane::nft::{Family, IfName, Rule, TableId};
 use swarmnet_dataplane::{ForeignChain, ForwardMatch};
@@ -16,7 +17,7 @@ use super::decode;
 use super::dump::attrs;
 use super::wire::{self, DATA_VALUE, LIST_ELEM, chain, msg, rule};
 use crate::error::KernelError;
-use crate::netlink::{Attrs, Message, Socket, be32, flag};
+use crate::netlink::{Attrs, Message, Socket, be32};
 
 /// `NF_INET_FORWARD`.
 const HOOK_FORWARD: u32 = 2;
@@ -53,7 +54,7 @@ fn forward_chains(
     family: Family,
 ) -> Result<Vec<(ForeignChain, bool)>, KernelError> {
     let list = Message::new(wire::kind(msg::GETCHAIN), 0, &wire::nfgenmsg(wire::family(family)));
-    socket.dump("list forward chains", &list, |found: &mut Vec<_>, _, body| {
+    socket.dump("list forward chains", &list, |found: &mut Vec<_>, body| {
         let attrs = attrs(body);
         let hook = attrs.nested(chain::HOOK).be32(chain::HOOK_NUM);
         if decode::family_of(body) != Some(wire::family(family)) || hook != Some(HOOK_FORWARD) {
@@ -73,7 +74,7 @@ fn our_rules(socket: &mut Socket, at: &ForeignChain) -> Result<Ours, KernelError
     let header = wire::nfgenmsg(wire::family(at.table.family));
     let mut list = Message::new(wire::kind(msg::GETRULE), 0, &header);
     list.text(rule::TABLE, &at.table.name).text(rule::CHAIN, &at.chain);
-    socket.dump("list forward rules", &list, |ours: &mut Ours, _, body| {
+    socket.dump("list forward rules", &list, |ours: &mut Ours, body| {
         let attrs = attrs(body);
         let here = attrs.text(rule::TABLE).as_ref() == Some(&at.table.name)
             && attrs.text(rule::CHAIN).as_ref() == Some(&at.chain);
@@ -137,7 +138,7 @@ pub(super) fn set(
     for accept in matches {
         // Without APPEND: to the head.
         let what = format!("accept {accept} in {}", at.chain);
-        batch.add_rule(&what, &at.chain, &accept_rule(accept), flag::CREATE);
+        batch.add_rule(&what, &at.chain, &accept_rule(accept), NLM_F_CREATE);
     }
     batch.commit(socket)
 }

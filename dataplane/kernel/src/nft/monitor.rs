@@ -75,17 +75,17 @@ impl Monitor {
     fn read(&mut self, data: &[u8]) -> Option<Change> {
         let mut change = None;
         for frame in frames(data) {
-            let Some(message) = wire::message_of(frame.kind) else { continue };
+            let Some(message) = wire::message_of(frame.message_type()) else { continue };
             if message != msg::NEWGEN {
                 // The table's name is attribute 1 of every object.
-                let name = attrs(frame.body).text(1);
-                self.pending.extend(family_of(frame.body).zip(name));
+                let name = attrs(frame.payload()).text(1);
+                self.pending.extend(family_of(frame.payload()).zip(name));
                 continue;
             }
             let tables = std::mem::take(&mut self.pending);
-            if !self.own_ports.contains(&frame.port) {
-                let generation = decode_generation(frame.body).map(Generation);
-                let program = attrs(frame.body).text(PROGRAM);
+            if !self.own_ports.contains(&frame.port_number()) {
+                let generation = decode_generation(frame.payload()).map(Generation);
+                let program = attrs(frame.payload()).text(PROGRAM);
                 change = Some(merge(change, Change { generation, tables, program }));
             }
         }

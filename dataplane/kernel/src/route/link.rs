@@ -3,69 +3,25 @@
 //! What cannot be given at creation (alias, address generation) is set by a second message before anything brings the link up;
 //! when that fails the link is removed again, so a link is whole or absent.
 
-use swarmnet_dataplane::{LinkChange, LinkKind, LinkName, PortFlags, Vxlan};
+use std::net::IpAddr;
+
+use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridgePort, InfoData, InfoVeth,
+    LinkAttribute, LinkHeader, LinkMessage,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
+use swarmnet_dataplane::{LinkChange, LinkName, PortFlags, Vxlan};
 use swarmnet_types::Mac;
 
 use super::Route;
-use super::wire::{
-    AF_BRIDGE, AF_UNSPEC, DELLINK, GETLINK, IFINFO_LEN, NEWLINK, SETLINK, family, ifinfomsg, octets,
-};
 use crate::error::KernelError;
-use crate::netlink::{Attrs, Message, flag, ne32};
+use crate::netlink::Message;
 use crate::netns::Netns;
 
-pub(super) mod ifla {
-    pub(in crate::route) const ADDRESS: u16 = 1;
-    pub(in crate::route) const IFNAME: u16 = 3;
-    pub(in crate::route) const MTU: u16 = 4;
-    pub(in crate::route) const MASTER: u16 = 10;
-    pub(in crate::route) const PROTINFO: u16 = 12;
-    pub(in crate::route) const LINKINFO: u16 = 18;
-    pub(in crate::route) const IFALIAS: u16 = 20;
-    pub(in crate::route) const AF_SPEC: u16 = 26;
-    pub(in crate::route) const NET_NS_FD: u16 = 28;
-    pub(in crate::route) const EXT_MASK: u16 = 29;
-    pub(in crate::route) const INFO_KIND: u16 = 1;
-    pub(in crate::route) const INFO_DATA: u16 = 2;
-    pub(in crate::route) const INFO_SLAVE_KIND: u16 = 4;
-    pub(in crate::route) const INFO_SLAVE_DATA: u16 = 5;
-    /// `IFLA_INET6_ADDR_GEN_MODE`; 1 is none.
-    pub(in crate::route) const INET6_ADDR_GEN_MODE: u16 = 8;
-    pub(in crate::route) const ADDR_GEN_NONE: u8 = 1;
-}
-
-pub(super) mod vxlan {
-    pub(in crate::route) const ID: u16 = 1;
-    pub(in crate::route) const LOCAL: u16 = 4;
-    pub(in crate::route) const TTL: u16 = 5;
-    pub(in crate::route) const LEARNING: u16 = 7;
-    pub(in crate::route) const PROXY: u16 = 11;
-    pub(in crate::route) const PORT: u16 = 15;
-    pub(in crate::route) const LOCAL6: u16 = 17;
-    pub(in crate::route) const UDP_CSUM: u16 = 18;
-    pub(in crate::route) const UDP_ZERO_CSUM6_RX: u16 = 20;
-}
-
-pub(super) mod bridge {
-    pub(in crate::route) const AGEING_TIME: u16 = 4;
-    pub(in crate::route) const STP_STATE: u16 = 5;
-    pub(in crate::route) const MCAST_SNOOPING: u16 = 23;
-    /// Centiseconds; Linux' own default.
-    pub(in crate::route) const AGEING_DEFAULT: u32 = 30_000;
-}
-
-pub(super) mod port {
-    pub(in crate::route) const HAIRPIN: u16 = 4;
-    pub(in crate::route) const LEARNING: u16 = 8;
-    pub(in crate::route) const FLOOD: u16 = 9;
-    pub(in crate::route) const MCAST_FLOOD: u16 = 27;
-    pub(in crate::route) const BCAST_FLOOD: u16 = 30;
-    pub(in crate::route) const ISOLATED: u16 = 33;
-}
-
-/// `VETH_INFO_PEER`.
-const VETH_PEER: u16 = 1;
-const IFF_UP: u32 = 1;
+/// Centiseconds; Linux' own default.
+const AGEING_DEFAULT: u32 = 30_000;
 /// Hops an outer packet may take: more than any underlay has.
 const VXLAN_TTL: u8 = 64;
 
@@ -83,10 +39,9 @@ impl Route {
     /// # Errors
     /// [`KernelError::NoLink`].
     pub fn index_of(&mut self, link: &LinkName) -> Result<u32, KernelError> {
-        let mut get = Message::new(GETLINK, 0, &ifinfomsg(AF_UNSPEC, 0, 0, 0));
-        get.text(ifla::IFNAME, link.as_str());
-        match self.socket.get(&format!("get link {link}"), get) {
-            Ok((_, body)) => Ok(body.get(4..).and_then(ne32).unwrap_or_default()),
+        let get = RouteNetlinkMessage::GetLink(named(link).build());
+        match self.socket.get(&format!("get link {link}"), Message::route(0, get)) {
+            Ok(body) => Ok(LinkHeader::parse(&body).unwrap_or_default().index),
             Err(err) if err.is_gone() => Err(KernelError::NoLink { name: link.to_string() }),
             Err(err) => Err(err),
         }
@@ -95,14 +50,12 @@ impl Route {
     /// A bridge without spanning tree and multicast snooping; without `ageing` it never learns.
     pub fn add_bridge(&mut self, new: &NewLink<'_>, ageing: bool) -> Result<(), KernelError> {
         // The MTU comes with the second message: given here it would be overridden when the first port joins.
-        let mut add = birth(&NewLink { mtu_bytes: None, ..*new });
-        add.nest(ifla::LINKINFO, |m| {
-            m.text(ifla::INFO_KIND, "bridge").nest(ifla::INFO_DATA, |m| {
-                m.u32(bridge::AGEING_TIME, if ageing { bridge::AGEING_DEFAULT } else { 0 });
-                m.u32(bridge::STP_STATE, 0).u8(bridge::MCAST_SNOOPING, 0);
-            });
-        });
-        self.socket.request(&format!("add bridge {}", new.name), add)?;
+        let bridge = LinkMessageBuilder::<LinkBridge>::new(new.name.as_str());
+        let add = birth(bridge, &NewLink { mtu_bytes: None, ..*new })
+            .ageing_time(if ageing { AGEING_DEFAULT } else { 0 })
+            .stp_state(BridgeStpState::Disabled)
+            .mcast_snooping(false);
+        self.add_link(&format!("add bridge {}", new.name), add.build())?;
         self.finish_link(new)
     }
 
@@ -113,14 +66,22 @@ impl Route {
         vxlan: &Vxlan,
         home: Option<(&Netns, &mut Route)>,
     ) -> Result<(), KernelError> {
-        let mut add = birth(new);
+        let mut add = birth(LinkVxlan::new(new.name.as_str(), vxlan.vni.get()), new)
+            .port(vxlan.port)
+            .ttl(VXLAN_TTL)
+            .learning(false)
+            .proxy(vxlan.proxy)
+            .udp_csum(true)
+            // Peers may leave the outer checksum out over IPv6 (RFC 6935); the inner ones protect the payload.
+            .udp_zero_csum6_rx(true);
+        add = match vxlan.local {
+            IpAddr::V4(local) => add.local(local),
+            IpAddr::V6(local) => add.local6(local),
+        };
         if let Some((netns, _)) = &home {
-            add.u32(ifla::NET_NS_FD, netns.raw_fd().cast_unsigned());
+            add = add.setns_by_fd(netns.raw_fd());
         }
-        add.nest(ifla::LINKINFO, |m| {
-            m.text(ifla::INFO_KIND, "vxlan").nest(ifla::INFO_DATA, |m| vxlan_data(m, vxlan));
-        });
-        self.socket.request(&format!("add vxlan {} ({})", new.name, vxlan.vni), add)?;
+        self.add_link(&format!("add vxlan {} ({})", new.name, vxlan.vni), add.build())?;
         match home {
             Some((_, home)) => home.finish_link(new),
             None => self.finish_link(new),
@@ -135,30 +96,28 @@ impl Route {
         peer_netns: &Netns,
         peer_route: &mut Route,
     ) -> Result<(), KernelError> {
-        let mut add = birth(new);
-        add.nest(ifla::LINKINFO, |m| {
-            m.text(ifla::INFO_KIND, "veth").nest(ifla::INFO_DATA, |m| {
-                m.nest(VETH_PEER, |m| {
-                    m.raw(&ifinfomsg(AF_UNSPEC, 0, 0, 0));
-                    identity(m, peer);
-                    m.u32(ifla::NET_NS_FD, peer_netns.raw_fd().cast_unsigned());
-                });
-            });
-        });
-        self.socket.request(&format!("add veth {} and {}", new.name, peer.name), add)?;
+        let end = birth(named(peer.name), peer).setns_by_fd(peer_netns.raw_fd()).build();
+        // The builder's own peer is a name alone.
+        let add = birth(LinkVeth::new(new.name.as_str(), peer.name.as_str()), new)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(end)));
+        self.add_link(&format!("add veth {} and {}", new.name, peer.name), add.build())?;
         // Removing either end removes both.
         peer_route.finish_link(peer)?;
         self.finish_link(new)
     }
 
+    fn add_link(&mut self, what: &str, add: LinkMessage) -> Result<(), KernelError> {
+        self.request(what, NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewLink(add))
+    }
+
     /// Sets what creation cannot; removes the link when that fails.
     fn finish_link(&mut self, new: &NewLink<'_>) -> Result<(), KernelError> {
-        let mut set = Message::new(SETLINK, 0, &ifinfomsg(AF_UNSPEC, 0, 0, 0));
-        set.text(ifla::IFNAME, new.name.as_str()).text(ifla::IFALIAS, new.alias);
+        let mut set = named(new.name).alias(new.alias);
         if let Some(mtu) = new.mtu_bytes {
-            set.u32(ifla::MTU, mtu);
+            set = set.mtu(mtu);
         }
-        let mut done = self.socket.request(&format!("set up link {}", new.name), set);
+        let set = RouteNetlinkMessage::SetLink(set.build());
+        let mut done = self.request(&format!("set up link {}", new.name), 0, set);
         if done.is_ok() && new.no_link_local {
             done = self.set_no_link_local(new.name);
         }
@@ -170,13 +129,10 @@ impl Route {
 
     /// `addrgenmode none`. A namespace without IPv6 has none anyway.
     fn set_no_link_local(&mut self, link: &LinkName) -> Result<(), KernelError> {
-        let mut set = Message::new(SETLINK, 0, &ifinfomsg(AF_UNSPEC, 0, 0, 0));
-        set.text(ifla::IFNAME, link.as_str()).nest(ifla::AF_SPEC, |m| {
-            m.nest(u16::from(family(true)), |m| {
-                m.u8(ifla::INET6_ADDR_GEN_MODE, ifla::ADDR_GEN_NONE);
-            });
-        });
-        match self.socket.request(&format!("set link {link} addrgenmode none"), set) {
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]);
+        let set = RouteNetlinkMessage::SetLink(named(link).append_extra_attribute(spec).build());
+        match self.request(&format!("set link {link} addrgenmode none"), 0, set) {
             Err(err) if err.errno() == Some(libc::EAFNOSUPPORT) => Ok(()),
             other => other,
         }
@@ -184,124 +140,55 @@ impl Route {
 
     /// Brings up, moves, renames nothing: one attribute at a time.
     pub fn set_link(&mut self, link: &LinkName, change: &LinkChange) -> Result<(), KernelError> {
-        let index = self.index_of(link)?;
-        let what = format!("set link {link} {change}");
-        let plain = |flags| Message::new(SETLINK, 0, &ifinfomsg(AF_UNSPEC, index, flags, flags));
-        let mut set = plain(0);
-        match change {
-            LinkChange::Mac(mac) => {
-                set.bytes(ifla::ADDRESS, &mac.0);
-            }
-            LinkChange::MtuBytes(mtu) => {
-                set.u32(ifla::MTU, *mtu);
-            }
-            LinkChange::Up => set = plain(IFF_UP),
-            LinkChange::Master(None) => {
-                set.u32(ifla::MASTER, 0);
-            }
-            LinkChange::Master(Some(master)) => {
-                let master = self.index_of(master)?;
-                set.u32(ifla::MASTER, master);
-            }
-            LinkChange::Port(flags) => set = port_message(index, *flags),
-            LinkChange::Alias(alias) => {
-                set.text(ifla::IFALIAS, alias);
-            }
-        }
-        self.socket.request(&what, set)
+        let set = LinkUnspec::new_with_index(self.index_of(link)?);
+        let set = match change {
+            LinkChange::Mac(mac) => set.address(mac.0.into()),
+            LinkChange::MtuBytes(mtu) => set.mtu(*mtu),
+            LinkChange::Up => set.up(),
+            LinkChange::Master(None) => set.nocontroller(),
+            LinkChange::Master(Some(master)) => set.controller(self.index_of(master)?),
+            LinkChange::Port(flags) => set
+                .interface_family(AddressFamily::Bridge)
+                .append_extra_attribute(port_attribute(*flags)),
+            LinkChange::Alias(alias) => set.alias(alias),
+        };
+        let set = RouteNetlinkMessage::SetLink(set.build());
+        self.request(&format!("set link {link} {change}"), 0, set)
     }
 
     /// With all that hangs on it.
     pub fn del_link(&mut self, link: &LinkName) -> Result<(), KernelError> {
-        let mut del = Message::new(DELLINK, 0, &ifinfomsg(AF_UNSPEC, 0, 0, 0));
-        del.text(ifla::IFNAME, link.as_str());
-        self.socket.request(&format!("delete link {link}"), del)
+        let del = RouteNetlinkMessage::DelLink(named(link).build());
+        self.request(&format!("delete link {link}"), 0, del)
     }
 }
 
-fn identity(m: &mut Message, new: &NewLink<'_>) {
-    m.text(ifla::IFNAME, new.name.as_str());
+fn named(link: &LinkName) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_name(link.as_str())
+}
+
+fn birth<T>(mut link: LinkMessageBuilder<T>, new: &NewLink<'_>) -> LinkMessageBuilder<T> {
     if let Some(mac) = new.mac {
-        m.bytes(ifla::ADDRESS, &mac.0);
+        link = link.address(mac.0.into());
     }
     if let Some(mtu) = new.mtu_bytes {
-        m.u32(ifla::MTU, mtu);
+        link = link.mtu(mtu);
     }
+    link
 }
 
-fn birth(new: &NewLink<'_>) -> Message {
-    let header = ifinfomsg(AF_UNSPEC, 0, 0, 0);
-    let mut add = Message::new(NEWLINK, flag::CREATE | flag::EXCL, &header);
-    identity(&mut add, new);
-    add
-}
-
-fn vxlan_data(m: &mut Message, vxlan: &Vxlan) {
-    m.u32(vxlan::ID, vxlan.vni.get());
-    let local = if vxlan.local.is_ipv6() { vxlan::LOCAL6 } else { vxlan::LOCAL };
-    m.bytes(local, &octets(vxlan.local)).be16(vxlan::PORT, vxlan.port).u8(vxlan::TTL, VXLAN_TTL);
-    m.u8(vxlan::LEARNING, 0).u8(vxlan::PROXY, u8::from(vxlan.proxy)).u8(vxlan::UDP_CSUM, 1);
-    // Peers may leave the outer checksum out over IPv6 (RFC 6935); the inner ones protect the payload.
-    m.u8(vxlan::UDP_ZERO_CSUM6_RX, 1);
-}
-
-fn port_message(index: u32, flags: PortFlags) -> Message {
-    let mut set = Message::new(SETLINK, 0, &ifinfomsg(AF_BRIDGE, index, 0, 0));
-    set.nest(ifla::PROTINFO, |m| {
-        m.u8(port::LEARNING, u8::from(flags.learning)).u8(port::FLOOD, u8::from(flags.flood));
-        m.u8(port::MCAST_FLOOD, u8::from(flags.mcast_flood));
-        m.u8(port::BCAST_FLOOD, u8::from(flags.bcast_flood));
-        m.u8(port::ISOLATED, u8::from(flags.isolated)).u8(port::HAIRPIN, u8::from(flags.hairpin));
-    });
-    set
-}
-
-/// What a dumped link is.
-pub(super) fn decode_kind(info: Attrs<'_>, is_loopback: bool) -> LinkKind {
-    if is_loopback {
-        return LinkKind::Loopback;
-    }
-    let data = info.nested(ifla::INFO_DATA);
-    match info.text(ifla::INFO_KIND).as_deref() {
-        Some("veth") => LinkKind::Veth,
-        Some("bridge") => LinkKind::Bridge { ageing: data.u32(bridge::AGEING_TIME) != Some(0) },
-        Some("vxlan") => decode_vxlan(data).map_or(LinkKind::Other, LinkKind::Vxlan),
-        _ => LinkKind::Other,
-    }
-}
-
-fn decode_vxlan(data: Attrs<'_>) -> Option<Vxlan> {
-    let local = data.get(vxlan::LOCAL).or_else(|| data.get(vxlan::LOCAL6));
-    if data.u8(vxlan::LEARNING) != Some(0) {
-        return None; // Somebody else's: ours never learn.
-    }
-    Some(Vxlan {
-        vni: swarmnet_types::Vni::new(data.u32(vxlan::ID)?).ok()?,
-        local: local.and_then(super::wire::ip)?,
-        port: data.get(vxlan::PORT).and_then(crate::netlink::be16)?,
-        proxy: data.u8(vxlan::PROXY) == Some(1),
-    })
-}
-
-/// What a dumped bridge port does.
-pub(super) fn decode_port(info: Attrs<'_>) -> Option<PortFlags> {
-    if info.text(ifla::INFO_SLAVE_KIND).as_deref() != Some("bridge") {
-        return None;
-    }
-    let data = info.nested(ifla::INFO_SLAVE_DATA);
-    let on = |kind| data.u8(kind) == Some(1);
-    Some(PortFlags {
-        learning: on(port::LEARNING),
-        flood: on(port::FLOOD),
-        mcast_flood: on(port::MCAST_FLOOD),
-        bcast_flood: on(port::BCAST_FLOOD),
-        isolated: on(port::ISOLATED),
-        hairpin: on(port::HAIRPIN),
-    })
-}
-
-/// `ifi_index` and `ifi_flags` of a dumped link.
-pub(super) fn decode_header(body: &[u8]) -> Option<(u32, u32)> {
-    (body.len() >= IFINFO_LEN).then_some(())?;
-    Some((ne32(&body[4..])?, ne32(&body[8..])?))
+/// `IFLA_PROTINFO`, which the library's type knows in part: the kernel refuses it for a link that is in no bridge, where it would
+/// drop the same flags without a word from the library's `LinkBridgePort`.
+fn port_attribute(flags: PortFlags) -> LinkAttribute {
+    let flags = [
+        InfoBridgePort::Learning(flags.learning),
+        InfoBridgePort::UnicastFlood(flags.flood),
+        InfoBridgePort::MulticastFlood(flags.mcast_flood),
+        InfoBridgePort::BroadcastFlood(flags.bcast_flood),
+        InfoBridgePort::Isolated(flags.isolated),
+        InfoBridgePort::HairpinMode(flags.hairpin),
+    ];
+    let mut value = vec![0; flags.as_slice().buffer_len()];
+    flags.as_slice().emit(&mut value);
+    LinkAttribute::ProtoInfoUnknown(DefaultNla::new(libc::IFLA_PROTINFO | NLA_F_NESTED, value))
 }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use swarmnet_dataplane::{Link, LinkName};
-use swarmnet_types::Mac;
+use rtnetlink::packet_core::ParseableParametrized;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkInfo,
+};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+use swarmnet_dataplane::{Link, LinkKind, LinkName, PortFlags, Vxlan};
+use swarmnet_types::{Mac, Vni};
 
 use super::Route;
-use super::link::{decode_header, decode_kind, decode_port, ifla};
-use super::wire::{AF_UNSPEC, GETLINK, IFINFO_LEN, family, ifinfomsg};
+use super::wire::attributes;
 use crate::error::KernelError;
-use crate::netlink::{Attrs, Message};
-
-const IFF_UP: u32 = 1;
-const IFF_LOOPBACK: u32 = 8;
-/// `RTEXT_FILTER_SKIP_STATS`: counters are most of a link's message.
-const SKIP_STATS: u32 = 8;
 
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +45,13 @@ impl Links {
 
 impl Route {
     pub fn links(&mut self) -> Result<Links, KernelError> {
-        let mut list = Message::new(GETLINK, 0, &ifinfomsg(AF_UNSPEC, 0, 0, 0));
-        list.u32(ifla::EXT_MASK, SKIP_STATS);
-        let raw: BTreeMap<u32, (LinkSeen, Option<u32>)> =
-            self.socket.dump("list links", &list, |links: &mut BTreeMap<_, _>, _, body| {
-                links.extend(decode(body));
-            })?;
+        // Counters are most of a link's message.
+        let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        let list = LinkMessageBuilder::<LinkUnspec>::new().append_extra_attribute(mask).build();
+        let raw = self.list("list links", RouteNetlinkMessage::GetLink(list), decode)?;
         let names: BTreeMap<u32, LinkName> =
-            raw.iter().map(|(index, (seen, _))| (*index, seen.name.clone())).collect();
-        let resolve = |(index, (mut seen, master)): (u32, (LinkSeen, Option<u32>))| {
+            raw.iter().map(|(index, seen, _)| (*index, seen.name.clone())).collect();
+        let resolve = |(index, mut seen, master): (u32, LinkSeen, Option<u32>)| {
             seen.link.master = master.and_then(|m| names.get(&m).cloned());
             (index, seen)
         };
@@ -62,24 +60,87 @@ impl Route {
 }
 
 /// Index, link without its master's name, and the master's index.
-fn decode(body: &[u8]) -> Option<(u32, (LinkSeen, Option<u32>))> {
-    let (index, flags) = decode_header(body)?;
-    let attrs = Attrs(&body[IFINFO_LEN..]);
-    let info = attrs.nested(ifla::LINKINFO);
-    let inet6 = attrs.nested(ifla::AF_SPEC).nested(u16::from(family(true)));
-    let gen_mode = inet6.u8(ifla::INET6_ADDR_GEN_MODE);
-    let mtu_bytes = attrs.u32(ifla::MTU)?;
-    let link = Link {
-        kind: decode_kind(info, flags & IFF_LOOPBACK != 0),
-        mac: attrs.get(ifla::ADDRESS).and_then(|b| b.try_into().ok()).map(Mac),
-        mtu_bytes: Some(mtu_bytes),
-        up: flags & IFF_UP != 0,
+fn decode(body: &[u8]) -> Option<(u32, LinkSeen, Option<u32>)> {
+    let header = LinkHeader::parse(body).ok()?;
+    let family = header.interface_family;
+    let mut link = Link {
+        kind: LinkKind::Other,
+        mac: None,
+        mtu_bytes: None,
+        up: header.flags.contains(LinkFlags::Up),
         master: None,
-        port: decode_port(info),
+        port: None,
         // Without IPv6 on the link there is none to generate.
-        no_link_local: gen_mode.is_none_or(|mode| mode == ifla::ADDR_GEN_NONE),
-        alias: attrs.text(ifla::IFALIAS).unwrap_or_default(),
+        no_link_local: true,
+        alias: String::new(),
     };
-    let name = LinkName::new(attrs.text(ifla::IFNAME)?)?;
-    Some((index, (LinkSeen { name, link, mtu_bytes }, attrs.u32(ifla::MASTER))))
+    let (mut name, mut master) = (None, None);
+    for attribute in attributes(body, &header, |a| LinkAttribute::parse_with_param(a, family)) {
+        match attribute {
+            LinkAttribute::IfName(text) => name = LinkName::new(text),
+            LinkAttribute::Address(mac) => link.mac = mac.try_into().ok().map(Mac),
+            LinkAttribute::Mtu(mtu) => link.mtu_bytes = Some(mtu),
+            LinkAttribute::IfAlias(alias) => link.alias = alias,
+            LinkAttribute::Controller(index) => master = Some(index),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|i| learn(&mut link, i)),
+            LinkAttribute::AfSpecUnspec(specs) => link.no_link_local = !generates(&specs),
+            _ => {}
+        }
+    }
+    if header.flags.contains(LinkFlags::Loopback) {
+        link.kind = LinkKind::Loopback;
+    }
+    let (name, mtu_bytes) = (name?, link.mtu_bytes?);
+    Some((header.index, LinkSeen { name, link, mtu_bytes }, master))
+}
+
+/// Whether the link makes itself an IPv6 address.
+fn generates(specs: &[AfSpecUnspec]) -> bool {
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    specs.iter().any(|spec| match spec {
+        AfSpecUnspec::Inet6(spec) => !spec.contains(&none),
+        _ => false,
+    })
+}
+
+fn learn(link: &mut Link, info: &LinkInfo) {
+    match info {
+        LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth,
+        LinkInfo::Data(InfoData::Bridge(data)) => {
+            link.kind = LinkKind::Bridge { ageing: !data.contains(&InfoBridge::AgeingTime(0)) };
+        }
+        LinkInfo::Data(InfoData::Vxlan(data)) => {
+            link.kind = vxlan(data).map_or(LinkKind::Other, LinkKind::Vxlan);
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => link.port = Some(port(data)),
+        _ => {}
+    }
+}
+
+fn vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
+    let (mut vni, mut local, mut port) = (None, None, None);
+    for info in data {
+        match info {
+            InfoVxlan::Id(id) => vni = Vni::new(*id).ok(),
+            InfoVxlan::Local(addr) => local = Some((*addr).into()),
+            InfoVxlan::Local6(addr) => local = Some((*addr).into()),
+            InfoVxlan::Port(number) => port = Some(*number),
+            _ => {}
+        }
+    }
+    // Else somebody else's: ours never learn.
+    data.contains(&InfoVxlan::Learning(false)).then_some(())?;
+    let proxy = data.contains(&InfoVxlan::Proxy(true));
+    Some(Vxlan { vni: vni?, local: local?, port: port?, proxy })
+}
+
+fn port(data: &[InfoBridgePort]) -> PortFlags {
+    PortFlags {
+        learning: data.contains(&InfoBridgePort::Learning(true)),
+        flood: data.contains(&InfoBridgePort::UnicastFlood(true)),
+        mcast_flood: data.contains(&InfoBridgePort::MulticastFlood(true)),
+        bcast_flood: data.contains(&InfoBridgePort::BroadcastFlood(true)),
+        isolated: data.contains(&InfoBridgePort::Isolated(true)),
+        hairpin: data.contains(&InfoBridgePort::HairpinMode(true)),
+    }
 }

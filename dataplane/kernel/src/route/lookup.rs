@@ -2,16 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::Route;
-use super::wire::{GETROUTE, RTM_LEN, family, ip, octets};
-use crate::error::KernelError;
-use crate::netlink::{Attrs, Message};
+use ipnet::IpNet;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteMetric};
 
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTAX_MTU: u16 = 2;
+use super::Route;
+use super::routes::route_attributes;
+use super::wire::{family, route_ip};
+use crate::error::KernelError;
+use crate::netlink::Message;
 
 /// The answer to a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +25,13 @@ pub(crate) struct Found {
 impl Route {
     /// `None` when there is no route, or one that refuses.
     pub(crate) fn lookup(&mut self, to: IpAddr) -> Result<Option<Found>, KernelError> {
-        let bytes = octets(to);
-        let mut header = [0; RTM_LEN];
-        header[0] = family(to.is_ipv6());
-        header[1] = (bytes.len() * 8) as u8;
-        let mut get = Message::new(GETROUTE, 0, &header);
-        get.bytes(RTA_DST, &bytes);
+        let mut get = RouteMessage::default();
+        get.header.address_family = family(to.is_ipv6());
+        get.header.destination_prefix_length = IpNet::from(to).prefix_len();
+        get.attributes.push(RouteAttribute::Destination(to.into()));
+        let get = Message::route(0, RouteNetlinkMessage::GetRoute(get));
         let body = match self.socket.get(&format!("route to {to}"), get) {
-            Ok((_, body)) => body,
+            Ok(body) => body,
             Err(err)
                 if matches!(
                     err.errno(),
@@ -44,11 +42,21 @@ impl Route {
             }
             Err(err) => return Err(err),
         };
-        let attrs = Attrs(body.get(RTM_LEN..).unwrap_or_default());
-        Ok(attrs.u32(RTA_OIF).map(|index| Found {
-            index,
-            source: attrs.get(RTA_PREFSRC).and_then(ip),
-            mtu_bytes: attrs.nested(RTA_METRICS).u32(RTAX_MTU).filter(|mtu| *mtu > 0),
-        }))
+        let Ok(header) = RouteHeader::parse(&body) else { return Ok(None) };
+        let (mut index, mut source, mut mtu_bytes) = (None, None, None);
+        for attribute in route_attributes(&body, &header) {
+            match attribute {
+                RouteAttribute::Oif(oif) => index = Some(oif),
+                RouteAttribute::PrefSource(addr) => source = route_ip(&addr),
+                RouteAttribute::Metrics(metrics) => {
+                    mtu_bytes = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(index.map(|index| Found { index, source, mtu_bytes }))
     }
 }

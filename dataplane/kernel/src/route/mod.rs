@@ -1,9 +1,10 @@
-//! Links, addresses, routes, rules, nexthops, neighbours and forwarding entries of one namespace, by rtnetlink.
+//! Links, addresses, routes, rules, nexthops, neighbours and forwarding entries of one namespace, by `rtnetlink`'s types.
 //!
 //! [`Route`] is one socket; each file holds the verbs and the dump of one kind of object. Objects are named, never numbered: an
 //! interface index is looked up for one request and forgotten, because a device may be made anew under its name at any time.
 //!
-//! Sources: `include/uapi/linux/{rtnetlink,if_link,if_bridge,neighbour,fib_rules,nexthop}.h`.
+//! Messages are built and read as the types of `rtnetlink` (links by its builders) and sent by our socket; only nexthop objects,
+//! which it does not know, are written by hand.
 
 mod addr;
 mod fdb;
@@ -23,8 +24,10 @@ pub use links::{LinkSeen, Links};
 pub use monitor::{NetChange, NetMonitor};
 pub use routes::RouteSeen;
 
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
 use crate::error::KernelError;
-use crate::netlink::{Protocol, Socket};
+use crate::netlink::{Message, Protocol, Socket};
 use crate::netns::Netns;
 
 /// A handle on one namespace. It keeps the namespace alive.
@@ -36,5 +39,38 @@ pub struct Route {
 impl Route {
     pub fn open(netns: &Netns) -> Result<Self, KernelError> {
         Ok(Self { socket: Socket::open(netns, Protocol::Route)? })
+    }
+
+    fn request(
+        &mut self,
+        what: &str,
+        flags: u16,
+        message: RouteNetlinkMessage,
+    ) -> Result<(), KernelError> {
+        self.socket.request(what, Message::route(flags, message))
+    }
+
+    /// What `decode` makes of the messages of a dump.
+    fn list<T>(
+        &mut self,
+        what: &str,
+        list: RouteNetlinkMessage,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        self.socket.dump(what, &Message::route(0, list), |all: &mut Vec<T>, body| {
+            all.extend(decode(body));
+        })
+    }
+
+    /// The same for IPv4 and IPv6.
+    fn list_families<T>(
+        &mut self,
+        what: &str,
+        list: impl Fn(AddressFamily) -> RouteNetlinkMessage,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let mut all = self.list(what, list(AddressFamily::Inet), &decode)?;
+        all.extend(self.list(what, list(AddressFamily::Inet6), &decode)?);
+        Ok(all)
     }
 }

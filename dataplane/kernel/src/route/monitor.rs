@@ -4,16 +4,24 @@
 
 use std::collections::BTreeSet;
 
-use super::wire::{
-    DELADDR, DELLINK, DELNEIGH, DELNEXTHOP, DELROUTE, DELRULE, NEWADDR, NEWLINK, NEWNEIGH,
-    NEWNEXTHOP, NEWROUTE, NEWRULE,
-};
+use rtnetlink::MulticastGroup;
+
+use super::nexthop::{DELNEXTHOP, NEWNEXTHOP};
 use crate::error::KernelError;
 use crate::netlink::{Notice, Protocol, Stream, frames};
 use crate::netns::Netns;
 
-/// `RTNLGRP_*`: link, neigh, and for both families address, route, rule; nexthop.
-const GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 32];
+const GROUPS: [MulticastGroup; 9] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
+    MulticastGroup::Nexthop,
+];
 
 /// What kind of object changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +50,8 @@ impl NetMonitor {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn open(netns: &Netns) -> Result<Self, KernelError> {
-        Ok(Self { stream: Stream::open(netns, Protocol::Route, &GROUPS)? })
+        let groups = GROUPS.map(|group| group as u32);
+        Ok(Self { stream: Stream::open(netns, Protocol::Route, &groups)? })
     }
 
     /// Waits for the next change. Cancel-safe.
@@ -50,7 +59,9 @@ impl NetMonitor {
         loop {
             let changes: BTreeSet<_> = match self.stream.next().await? {
                 Notice::Lost => NetChange::ALL.into(),
-                Notice::Data(data) => frames(&data).filter_map(|f| kind(f.kind)).collect(),
+                Notice::Data(data) => {
+                    frames(&data).filter_map(|frame| kind(frame.message_type())).collect()
+                }
             };
             if !changes.is_empty() {
                 return Ok(changes);
@@ -59,13 +70,14 @@ impl NetMonitor {
     }
 }
 
+/// By its number alone: `rtnetlink` cannot read a notice about a nexthop, and none may be missed.
 const fn kind(message: u16) -> Option<NetChange> {
     Some(match message {
-        NEWLINK | DELLINK => NetChange::Link,
-        NEWADDR | DELADDR => NetChange::Addr,
-        NEWROUTE | DELROUTE => NetChange::Route,
-        NEWRULE | DELRULE => NetChange::Rule,
-        NEWNEIGH | DELNEIGH => NetChange::Neighbour,
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => NetChange::Link,
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => NetChange::Addr,
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => NetChange::Route,
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => NetChange::Rule,
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => NetChange::Neighbour,
         NEWNEXTHOP | DELNEXTHOP => NetChange::Nexthop,
         _ => return None,
     })

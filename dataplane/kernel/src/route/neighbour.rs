@@ -2,18 +2,18 @@
 
 use std::net::IpAddr;
 
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE, ParseableParametrized};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
+    NeighbourState,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use swarmnet_dataplane::LinkName;
 use swarmnet_types::Mac;
 
-use super::wire::{DELNEIGH, GETNEIGH, NEWNEIGH, RTM_LEN, family, ip, ndmsg, octets};
+use super::wire::{attributes, family, ip};
 use super::{Links, Route};
 use crate::error::KernelError;
-use crate::netlink::{Attrs, Message, flag, ne32};
-
-pub(super) const NDA_DST: u16 = 1;
-pub(super) const NDA_LLADDR: u16 = 2;
-pub(super) const NDA_MASTER: u16 = 9;
-pub(super) const NUD_PERMANENT: u16 = 0x80;
 
 impl Route {
     /// Creates or replaces.
@@ -24,17 +24,17 @@ impl Route {
         mac: Mac,
     ) -> Result<(), KernelError> {
         let index = self.index_of(link)?;
-        let header = ndmsg(family(addr.is_ipv6()), index, NUD_PERMANENT, 0);
-        let mut put = Message::new(NEWNEIGH, flag::CREATE | flag::REPLACE, &header);
-        put.bytes(NDA_DST, &octets(addr)).bytes(NDA_LLADDR, &mac.0);
-        self.socket.request(&format!("put neighbour {addr} on {link}"), put)
+        let put = RouteNetlinkMessage::NewNeighbour(permanent(index, addr, mac));
+        let what = format!("put neighbour {addr} on {link}");
+        self.request(&what, NLM_F_CREATE | NLM_F_REPLACE, put)
     }
 
     pub fn del_neighbour(&mut self, link: &LinkName, addr: IpAddr) -> Result<(), KernelError> {
-        let index = self.index_of(link)?;
-        let mut del = Message::new(DELNEIGH, 0, &ndmsg(family(addr.is_ipv6()), index, 0, 0));
-        del.bytes(NDA_DST, &octets(addr));
-        self.socket.request(&format!("delete neighbour {addr} of {link}"), del)
+        let kind = (NeighbourState::None, NeighbourFlags::empty());
+        let mut del = message(family(addr.is_ipv6()), self.index_of(link)?, kind);
+        del.attributes.push(NeighbourAttribute::Destination(addr.into()));
+        let del = RouteNetlinkMessage::DelNeighbour(del);
+        self.request(&format!("delete neighbour {addr} of {link}"), 0, del)
     }
 
     /// Permanent ones of the namespace.
@@ -42,32 +42,80 @@ impl Route {
         &mut self,
         links: &Links,
     ) -> Result<Vec<(LinkName, IpAddr, Mac)>, KernelError> {
-        let mut all = Vec::new();
-        for ipv6 in [false, true] {
-            let list = Message::new(GETNEIGH, 0, &ndmsg(family(ipv6), 0, 0, 0));
-            let some: Vec<_> =
-                self.socket.dump("list neighbours", &list, |found: &mut Vec<_>, _, body| {
-                    found.extend(decode(body, links));
-                })?;
-            all.extend(some);
+        self.list_families("list neighbours", list, |body| {
+            let seen = Entry::decode(body)?;
+            let name = links.name(seen.index).filter(|_| seen.is(NeighbourState::Permanent))?;
+            Some((name.clone(), seen.dst?, seen.mac?))
+        })
+    }
+}
+
+pub(super) fn list(family: AddressFamily) -> RouteNetlinkMessage {
+    let kind = (NeighbourState::None, NeighbourFlags::empty());
+    RouteNetlinkMessage::GetNeighbour(message(family, 0, kind))
+}
+
+pub(super) fn permanent(index: u32, addr: IpAddr, mac: Mac) -> NeighbourMessage {
+    let kind = (NeighbourState::Permanent, NeighbourFlags::empty());
+    let mut put = message(family(addr.is_ipv6()), index, kind);
+    put.attributes.push(NeighbourAttribute::Destination(addr.into()));
+    put.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.into()));
+    put
+}
+
+pub(super) fn message(
+    family: AddressFamily,
+    index: u32,
+    (state, flags): (NeighbourState, NeighbourFlags),
+) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index;
+    message.header.state = state;
+    message.header.flags = flags;
+    message
+}
+
+/// A dumped neighbour or forwarding entry.
+pub(super) struct Entry {
+    pub(super) index: u32,
+    state: NeighbourState,
+    pub(super) flags: NeighbourFlags,
+    pub(super) mac: Option<Mac>,
+    pub(super) dst: Option<IpAddr>,
+    /// Of a bridge.
+    pub(super) has_master: bool,
+}
+
+impl Entry {
+    pub(super) fn decode(body: &[u8]) -> Option<Self> {
+        let header = NeighbourHeader::parse(body).ok()?;
+        let NeighbourHeader { ifindex, state, flags, .. } = header;
+        let (mut mac, mut dst, mut has_master) = (None, None, false);
+        let parse = |attribute: &_| NeighbourAttribute::parse_with_param(attribute, header.family);
+        for attribute in attributes(body, &header, parse) {
+            match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.try_into().ok().map(Mac),
+                NeighbourAttribute::Destination(addr) => dst = address(&addr),
+                NeighbourAttribute::Controller(_) => has_master = true,
+                _ => {}
+            }
         }
-        Ok(all)
+        Some(Self { index: ifindex, state, flags, mac, dst, has_master })
+    }
+
+    /// States are bits: `ip` and `bridge` set several.
+    pub(super) fn is(&self, state: NeighbourState) -> bool {
+        u16::from(self.state) & u16::from(state) != 0
     }
 }
 
-fn decode(body: &[u8], links: &Links) -> Option<(LinkName, IpAddr, Mac)> {
-    let (index, state, _) = decode_ndmsg(body)?;
-    if state & NUD_PERMANENT == 0 {
-        return None;
+fn address(addr: &NeighbourAddress) -> Option<IpAddr> {
+    match addr {
+        NeighbourAddress::Inet(v4) => Some((*v4).into()),
+        NeighbourAddress::Inet6(v6) => Some((*v6).into()),
+        // Of a forwarding entry.
+        NeighbourAddress::Other(bytes) => ip(bytes),
+        _ => None,
     }
-    let attrs = Attrs(&body[RTM_LEN..]);
-    let mac = attrs.get(NDA_LLADDR)?.try_into().ok()?;
-    Some((links.name(index)?.clone(), attrs.get(NDA_DST).and_then(ip)?, Mac(mac)))
-}
-
-/// Interface index, state, flags.
-pub(super) fn decode_ndmsg(body: &[u8]) -> Option<(u32, u16, u8)> {
-    let header = body.first_chunk::<RTM_LEN>()?;
-    let index = ne32(&header[4..])?;
-    Some((index, u16::from_ne_bytes([header[8], header[9]]), header[10]))
 }
