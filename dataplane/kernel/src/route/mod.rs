@@ -16,6 +16,8 @@ mod neighbour;
 mod nexthop;
 mod routes;
 mod rule;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use fdb::FdbEntry;
