@@ -5,13 +5,13 @@
 
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridgePort, InfoData, InfoVeth,
-    LinkAttribute, LinkHeader, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute,
+    LinkHeader, LinkMessage,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 use swarmnet_dataplane::{LinkChange, LinkName, PortFlags, Vxlan};
 use swarmnet_types::Mac;
 
@@ -140,16 +140,19 @@ impl Route {
 
     /// Brings up, moves, renames nothing: one attribute at a time.
     pub fn set_link(&mut self, link: &LinkName, change: &LinkChange) -> Result<(), KernelError> {
-        let set = LinkUnspec::new_with_index(self.index_of(link)?);
+        let index = self.index_of(link)?;
+        let set = LinkUnspec::new_with_index(index);
         let set = match change {
             LinkChange::Mac(mac) => set.address(mac.0.into()),
             LinkChange::MtuBytes(mtu) => set.mtu(*mtu),
             LinkChange::Up => set.up(),
             LinkChange::Master(None) => set.nocontroller(),
             LinkChange::Master(Some(master)) => set.controller(self.index_of(master)?),
-            LinkChange::Port(flags) => set
-                .interface_family(AddressFamily::Bridge)
-                .append_extra_attribute(port_attribute(*flags)),
+            LinkChange::Port(flags) => {
+                // Data of the master's kind is read in this message only; without CREATE it makes nothing.
+                let set = RouteNetlinkMessage::NewLink(port(index, *flags).build());
+                return self.request(&format!("set link {link} {change}"), 0, set);
+            }
             LinkChange::Alias(alias) => set.alias(alias),
         };
         let set = RouteNetlinkMessage::SetLink(set.build());
@@ -177,18 +180,12 @@ fn birth<T>(mut link: LinkMessageBuilder<T>, new: &NewLink<'_>) -> LinkMessageBu
     link
 }
 
-/// `IFLA_PROTINFO`, which the library's type knows in part: the kernel refuses it for a link that is in no bridge, where it would
-/// drop the same flags without a word from the library's `LinkBridgePort`.
-fn port_attribute(flags: PortFlags) -> LinkAttribute {
-    let flags = [
-        InfoBridgePort::Learning(flags.learning),
-        InfoBridgePort::UnicastFlood(flags.flood),
-        InfoBridgePort::MulticastFlood(flags.mcast_flood),
-        InfoBridgePort::BroadcastFlood(flags.bcast_flood),
-        InfoBridgePort::Isolated(flags.isolated),
-        InfoBridgePort::HairpinMode(flags.hairpin),
-    ];
-    let mut value = vec![0; flags.as_slice().buffer_len()];
-    flags.as_slice().emit(&mut value);
-    LinkAttribute::ProtoInfoUnknown(DefaultNla::new(libc::IFLA_PROTINFO | NLA_F_NESTED, value))
+fn port(index: u32, flags: PortFlags) -> LinkMessageBuilder<LinkBridgePort> {
+    LinkBridgePort::new(index)
+        .learning(flags.learning)
+        .flood(flags.flood)
+        .mcast_flood(flags.mcast_flood)
+        .bcast_flood(flags.bcast_flood)
+        .isolated(flags.isolated)
+        .hairpin(flags.hairpin)
 }
