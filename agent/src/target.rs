@@ -9,19 +9,22 @@
 //! Invariants: a wish that is held changes nothing; a status says of a wish only what was done for it.
 
 mod blame;
+mod flows;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmnet_dataplane::{Desired, Kernel, Ns, Plan, plan, update};
+use swarmnet_dataplane::mtu::vxlan_mtu_bytes;
+use swarmnet_dataplane::{Desired, Kernel, Ns, Op, Plan, plan, update};
 use swarmnet_kernel::LinuxKernel;
 use swarmnet_runtime::{Reason, ReconcileStatus, Reconciler};
 use swarmnet_types::SandboxId;
 use tokio::sync::watch;
 
 use self::blame::{Blame, Owners};
+use self::flows::Flows;
 use crate::desired::{Stamp, Wish};
 use crate::local::LocalError;
 use crate::local::error::chain;
@@ -50,6 +53,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Objects put right that others had changed, since the start.
     pub repaired: u64,
+    /// Of overlay networks for which the user set none; 0 while there is no fabric.
+    pub overlay_mtu_bytes: u32,
     retry_after: Option<Duration>,
 }
 
@@ -153,6 +158,7 @@ pub struct Target<K, N> {
     names: N,
     /// What the kernel holds, as far as we know; `None`: look.
     committed: Option<Arc<Desired>>,
+    flows: Flows,
     sysctls: Arc<SysctlMemory>,
     /// Rounds that failed one after another.
     failures: u32,
@@ -161,7 +167,15 @@ pub struct Target<K, N> {
 
 impl<K: Located, N: Names> Target<K, N> {
     pub fn new(kernel: K, names: N, sysctls: Arc<SysctlMemory>) -> Self {
-        Self { kernel, names, committed: None, sysctls, failures: 0, repaired: 0 }
+        Self {
+            kernel,
+            names,
+            committed: None,
+            flows: Flows::default(),
+            sysctls,
+            failures: 0,
+            repaired: 0,
+        }
     }
 
     async fn observe(&mut self, wish: &Wish) -> Result<Plan, String> {
@@ -172,21 +186,30 @@ impl<K: Located, N: Names> Target<K, N> {
         Ok(plan)
     }
 
-    /// Whether all operations were done.
-    async fn apply(&mut self, plan: &Plan, owners: &Owners, status: &mut Status) -> bool {
+    /// Whether the operation was done.
+    async fn apply(&mut self, op: &Op, owners: &Owners, status: &mut Status) -> bool {
+        tracing::debug!(%op, "apply");
+        let Err(err) = self.kernel.apply(op).await else { return true };
+        let text = format!("{op}: {}", chain(&err));
+        if self.failures > 0 {
+            tracing::warn!(problem = text, "an operation failed");
+        }
+        match owners.blame(op) {
+            Blame::Sandbox(id) => drop(status.sandboxes.entry(id).or_insert(text)),
+            Blame::All => status.common.push(text),
+            Blame::Nobody => status.failed.push(text),
+        }
+        false
+    }
+
+    /// Deletes connections to backends that are gone, once nothing leads to these any more. Whether none is left.
+    async fn end_flows(&mut self, wish: &Wish, owners: &Owners, status: &mut Status) -> bool {
         let mut whole = true;
-        for op in &plan.ops {
-            tracing::debug!(%op, "apply");
-            let Err(err) = self.kernel.apply(op).await else { continue };
-            whole = false;
-            let text = format!("{op}: {}", chain(&err));
-            if self.failures > 0 {
-                tracing::warn!(problem = text, "an operation failed");
-            }
-            match owners.blame(op) {
-                Blame::Sandbox(id) => drop(status.sandboxes.entry(id).or_insert(text)),
-                Blame::All => status.common.push(text),
-                Blame::Nobody => status.failed.push(text),
+        for flow in self.flows.turn_to(&wish.desired) {
+            if self.apply(&flows::deletion(flow), owners, status).await {
+                self.flows.done(flow);
+            } else {
+                whole = false;
             }
         }
         whole
@@ -222,7 +245,10 @@ impl<K: Located, N: Names> Target<K, N> {
             }
         }
         let owners = Owners::of(&wish.desired, self.committed.as_deref());
-        let whole = self.apply(&plan, &owners, status).await;
+        let mut whole = true;
+        for op in &plan.ops {
+            whole &= self.apply(op, &owners, status).await;
+        }
         if look && whole {
             self.sysctls.forget(&wish.desired);
         }
@@ -230,7 +256,7 @@ impl<K: Located, N: Names> Target<K, N> {
         if plan.wants_round {
             status.retry_after = Some(Duration::ZERO);
         }
-        whole
+        self.end_flows(wish, &owners, status).await && whole
     }
 }
 
@@ -248,8 +274,11 @@ impl<K: Located + 'static, N: Names> Reconciler for Target<K, N> {
                 ..Status::default()
             };
         }
+        let fabric = wish.desired.fabric.as_ref();
+        let overlay_mtu_bytes = fabric.map_or(0, |f| vxlan_mtu_bytes(f.underlay_mtu_bytes, f.vtep));
+        let problems = wish.problems.to_vec();
         let mut status =
-            Status { stamp: wish.stamp, problems: wish.problems.to_vec(), ..Status::default() };
+            Status { stamp: wish.stamp, problems, overlay_mtu_bytes, ..Status::default() };
         self.names.remove_surplus(&wish.names);
         let mut whole = self.bring_kernel(wish, reason, &mut status).await;
         for (id, problem) in self.names.bring(&wish.names) {

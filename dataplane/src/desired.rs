@@ -128,8 +128,10 @@ pub struct Overlay {
     pub mtu_bytes: u32,
     /// Broadcast and multicast reach every endpoint (head-end replication).
     pub multicast: bool,
-    /// Endpoints on other nodes.
+    /// Endpoints on other nodes that live.
     pub remotes: Arc<BTreeMap<EndpointId, Remote>>,
+    /// Of the other nodes with an endpoint on it: who may send for it. Living or not, as [`Fabric::peers`].
+    pub vteps: Arc<BTreeSet<IpAddr>>,
 }
 
 /// An endpoint on another node.

@@ -35,4 +35,4 @@ pub use object::{
     PortFlags, RouteKey, RouteRule, RouteTo, Vxlan,
 };
 pub use op::Op;
-pub use plan::{Plan, plan, update};
+pub use plan::{Plan, dead_flows, is_dead_flow, plan, update};

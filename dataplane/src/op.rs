@@ -131,8 +131,8 @@ pub enum Op {
         ops: Vec<NftOp>,
     },
     /// Deletes the connections whose replies come from this address (the original destination was translated to it): datagrams
-    /// of open flows are then balanced anew, TCP gets a reset from the next task. Deliberately not observable: planned from the
-    /// change of a wish only.
+    /// of open flows are then balanced anew, TCP gets a reset from the next task. Not observable, so in no plan: what is to be
+    /// deleted follows from the change of a wish ([`crate::dead_flows`]).
     KillFlows {
         ns: Ns,
         reply_src: IpAddr,

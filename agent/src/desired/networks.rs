@@ -1,14 +1,14 @@
 //! Networks that are built here: those with an endpoint on this node, and the bridges its user made, which are to be seen by
 //! `ip link` from the start.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use swarmnet_dataplane::desired::{self, Bridge, BridgeSubnet, Overlay, Remote};
 use swarmnet_dataplane::mtu::vxlan_mtu_bytes;
 use swarmnet_dataplane::{LinkName, names};
 use swarmnet_types::network::option;
-use swarmnet_types::{Driver, EndpointId, Network, NetworkId};
+use swarmnet_types::{Driver, EndpointId, Network, NetworkId, NodeId};
 
 use super::keep_if_equal;
 use super::scene::{Cluster, Scene};
@@ -51,7 +51,7 @@ fn overlay(
     last: Option<&desired::Network>,
 ) -> Option<Overlay> {
     let last = match last {
-        Some(desired::Network::Overlay(overlay)) => Some(&overlay.remotes),
+        Some(desired::Network::Overlay(overlay)) => Some(overlay),
         _ => None,
     };
     let underlay_mtu_bytes = scene.inputs.underlay.mtu_bytes(cluster.me.data_path);
@@ -60,15 +60,9 @@ fn overlay(
         vni: network.vni?,
         mtu_bytes: wished_mtu_bytes(network).unwrap_or(found),
         multicast: network.spec.flag(MULTICAST, false).unwrap_or(false),
-        remotes: share_remotes(last, remotes(scene, cluster, network.id)),
+        remotes: keep_if_equal(last.map(|o| &o.remotes), remotes(scene, cluster, network.id)),
+        vteps: keep_if_equal(last.map(|o| &o.vteps), vteps(scene, cluster, network.id)),
     })
-}
-
-fn share_remotes(
-    last: Option<&Arc<BTreeMap<EndpointId, Remote>>>,
-    new: BTreeMap<EndpointId, Remote>,
-) -> Arc<BTreeMap<EndpointId, Remote>> {
-    keep_if_equal(last, new)
 }
 
 /// What was refused at creation was checked there; nothing else is stored.
@@ -89,6 +83,14 @@ fn remotes(
             Some((e.id, Remote { addrs: e.addrs, mac: e.mac, vtep }))
         })
         .collect()
+}
+
+/// A node is among them from the moment its first endpoint is reserved, well before that can send.
+fn vteps(scene: &Scene<'_>, cluster: &Cluster<'_>, network: NetworkId) -> BTreeSet<IpAddr> {
+    let nodes = cluster.endpoints(network).iter().map(|e| e.node);
+    let others: BTreeSet<NodeId> = nodes.filter(|node| *node != cluster.me.id).collect();
+    let known = others.iter().filter_map(|node| cluster.view.nodes.get(node));
+    known.map(|node| super::fabric::vtep(scene, node)).collect()
 }
 
 fn bridge(scene: &Scene<'_>, network: &Network) -> Bridge {

@@ -116,6 +116,11 @@ fn a_dead_node_is_hidden_everywhere_and_a_lost_agent_nowhere() {
     let fabric = dead.desired.fabric.as_ref().expect("in a cluster");
     assert!(fabric.tasks.is_empty());
     assert_eq!(fabric.peers.len(), 2, "it may come back before gossip says so");
+    let desired::Network::Overlay(overlay) = &dead.desired.networks[&OVERNET] else {
+        panic!("an overlay")
+    };
+    assert!(overlay.remotes.is_empty());
+    assert_eq!(*overlay.vteps, addrs(&["192.0.2.2"]), "likewise: it has an endpoint there");
 }
 
 #[test]
@@ -289,6 +294,7 @@ fn a_gossiped_address_wins_over_the_state() {
     };
     let vteps: Vec<_> = overlay.remotes.values().map(|r| r.vtep).collect();
     assert_eq!(vteps, [IpAddr::from([198, 51, 100, 2])]);
+    assert_eq!(*overlay.vteps, addrs(&["198.51.100.2"]));
 }
 
 #[test]

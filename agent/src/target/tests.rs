@@ -154,6 +154,60 @@ async fn a_failure_is_blamed_on_its_sandbox_and_cured_by_a_look() {
     bench.kernel.with(|log| assert_eq!(log.looks, 3));
 }
 
+/// The fixture without the task on the other node: its fabric address is gone.
+fn without_the_other_task() -> Inputs {
+    let mut view = fixture::view();
+    view.endpoints.retain(|_, e| e.node == fixture::ME);
+    Inputs { view: Some(Arc::new(view)), ..fixture::inputs() }
+}
+
+const FLOWS: &str = "node: conntrack del reply-src 10.255.1.3";
+
+fn deletions(bench: &Bench) -> usize {
+    bench.kernel.with(|log| log.ops.iter().filter(|op| *op == FLOWS).count())
+}
+
+#[tokio::test]
+async fn flows_that_could_not_be_deleted_are_deleted_later() {
+    let mut bench = bench();
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Retry).await;
+    bench.kernel.with(|log| log.refuse.insert("conntrack"));
+    let gone = wish(&without_the_other_task());
+    let status = bench.target.reconcile(&gone, Reason::DesiredChanged).await;
+    assert!(status.complaints().any(|text| text.contains(FLOWS)), "{status:?}");
+    assert!(status.retry_after().is_some(), "it is tried again");
+    bench.kernel.with(|log| log.refuse.clear());
+    bench.target.reconcile(&gone, Reason::Retry).await;
+    assert_eq!(deletions(&bench), 1);
+    let status = bench.target.reconcile(&gone, Reason::Retry).await;
+    assert_eq!((status.complaints().count(), deletions(&bench)), (0, 1), "once is enough");
+}
+
+#[tokio::test]
+async fn flows_end_also_when_the_round_looks_instead_of_comparing() {
+    let mut bench = bench();
+    bench.kernel.with(|log| log.refuse.insert("node: nft"));
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    bench.kernel.with(|log| log.refuse.clear());
+    let looks = bench.kernel.with(|log| log.looks);
+    let gone = wish(&without_the_other_task());
+    bench.target.reconcile(&gone, Reason::DesiredChanged).await;
+    bench.kernel.with(|log| assert_eq!(log.looks, looks + 1, "the last round failed"));
+    assert_eq!(deletions(&bench), 1);
+}
+
+#[tokio::test]
+async fn flows_of_an_address_that_is_used_again_are_left_alone() {
+    let mut bench = bench();
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    bench.kernel.with(|log| log.refuse.insert("conntrack"));
+    bench.target.reconcile(&wish(&without_the_other_task()), Reason::DesiredChanged).await;
+    bench.kernel.with(|log| log.refuse.clear());
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::DesiredChanged).await;
+    assert_eq!((status.complaints().count(), deletions(&bench)), (0, 0));
+}
+
 #[tokio::test]
 async fn a_table_that_fails_concerns_everyone() {
     let mut bench = bench();

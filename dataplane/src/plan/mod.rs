@@ -10,7 +10,10 @@
 //! 3. additions: namespaces, links, sysctls, device filters, attributes, links up, addresses, neighbours, FDB entries, nexthops,
 //!    routes, rules;
 //! 4. tables: elements that lead to backends, tables of sandboxes; accept rules in other programs' chains;
-//! 5. connections of backends that are gone; the node table itself when nothing is wanted any more.
+//! 5. the node table itself when nothing is wanted any more.
+//!
+//! Connections of backends that are gone ([`dead_flows`]) are in no plan: no observation shows them, so whoever carries plans out has
+//! to remember them until they are deleted.
 //!
 //! Operations do not depend on the success of earlier ones being checked: what failed is observed and planned again. A changed
 //! value is replaced in place, never removed first.
@@ -21,6 +24,7 @@ mod stage;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::actual::{Actual, NsScope, NsState, Scope};
 use crate::desired::Desired;
@@ -116,9 +120,20 @@ pub fn update(old: &Desired, new: &Desired) -> Plan {
         let wanted = render::tables((wanted, new), &shapes.1, ns);
         tables::plan(ns, &seen, &wanted, &removed, &mut stages);
     }
-    stages.flows = part::dead_flows(&before, &after, new);
     stages.wants_round = was.forward != target.forward;
     stages.finish()
+}
+
+/// Connections to delete after the step from one wish to the next: by namespace, those whose replies come from an address that is
+/// gone. Costs what differs.
+pub fn dead_flows(old: &Desired, new: &Desired) -> BTreeSet<(Ns, IpAddr)> {
+    let (before, after) = part::differing(old, new);
+    part::dead_flows(&before, &after, new)
+}
+
+/// Is a connection that was dead still dead by this wish? Not when its namespace is gone, nor when the address is in use again.
+pub fn is_dead_flow(desired: &Desired, ns: Ns, addr: IpAddr) -> bool {
+    part::is_dead_flow(desired, ns, addr)
 }
 
 fn goes(ns: Ns, actual: &Actual, target: &Target) -> bool {

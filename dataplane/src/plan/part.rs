@@ -12,7 +12,6 @@ use swarmnet_types::{EndpointId, NetworkId, NodeIndex, SandboxId};
 
 use crate::desired::{Desired, Fabric, FabricTask, Network, Overlay, Peer, Remote, Sandbox};
 use crate::object::Ns;
-use crate::op::Op;
 use crate::render::{Shape, balance};
 
 /// `old` and `new` without what is equal and would not be touched.
@@ -32,8 +31,9 @@ pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
         match (old.networks.get(id), network) {
             (Some(Network::Overlay(a)), Network::Overlay(b)) if stable.contains(id) => {
                 let (gone, come) = remotes(a, b);
-                before.networks.insert(*id, Network::Overlay(a.with(gone)));
-                after.networks.insert(*id, Network::Overlay(b.with(come)));
+                let (left, joined) = (&*a.vteps - &*b.vteps, &*b.vteps - &*a.vteps);
+                before.networks.insert(*id, Network::Overlay(a.with(gone, left)));
+                after.networks.insert(*id, Network::Overlay(b.with(come, joined)));
             }
             _ => drop(after.networks.insert(*id, network.clone())),
         }
@@ -54,7 +54,9 @@ fn shared<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
 fn frame(desired: &Desired) -> Desired {
     let networks = desired.networks.iter().map(|(id, network)| {
         let network = match network {
-            Network::Overlay(overlay) => Network::Overlay(overlay.with(BTreeMap::new())),
+            Network::Overlay(overlay) => {
+                Network::Overlay(overlay.with(Remotes::new(), BTreeSet::new()))
+            }
             other => other.clone(),
         };
         (*id, network)
@@ -112,25 +114,8 @@ fn remotes(old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
     } else if old.multicast {
         ((*old.remotes).clone(), (*new.remotes).clone())
     } else {
-        with_witnesses(split(&old.remotes, &new.remotes, PartialEq::eq), old, new)
+        split(&old.remotes, &new.remotes, PartialEq::eq)
     }
-}
-
-/// Each VTEP among what differs keeps one endpoint that does not, on both sides: what follows from the VTEP alone stays.
-fn with_witnesses(parts: (Remotes, Remotes), old: &Overlay, new: &Overlay) -> (Remotes, Remotes) {
-    let (mut gone, mut come) = parts;
-    let mut vteps: BTreeSet<IpAddr> = gone.values().chain(come.values()).map(|r| r.vtep).collect();
-    for (id, remote) in old.remotes.iter() {
-        if vteps.is_empty() {
-            break;
-        }
-        if vteps.contains(&remote.vtep) && new.remotes.get(id) == Some(remote) {
-            vteps.remove(&remote.vtep);
-            gone.insert(*id, remote.clone());
-            come.insert(*id, remote.clone());
-        }
-    }
-    (gone, come)
 }
 
 /// Tasks hang on their node's peer: both are kept when either differs, and so is the peer of every task that is kept.
@@ -184,13 +169,13 @@ impl Fabric {
 }
 
 impl Overlay {
-    fn with(&self, remotes: Remotes) -> Self {
-        Self { remotes: Arc::new(remotes), ..*self }
+    fn with(&self, remotes: Remotes, vteps: BTreeSet<IpAddr>) -> Self {
+        Self { remotes: Arc::new(remotes), vteps: Arc::new(vteps), ..*self }
     }
 }
 
 impl Network {
-    /// Equal apart from remote endpoints; asked of frames, which have none.
+    /// Equal apart from other nodes and their endpoints; asked of frames, which have none.
     fn same_frame(&self, other: Option<&Self>) -> bool {
         Some(self) == other
     }
@@ -233,13 +218,13 @@ pub(super) fn with_changed_tables(
 
 /// Connections to addresses that are gone: on the node those to fabric addresses, in each sandbox those to endpoints of a
 /// network whose services it may have called.
-pub(super) fn dead_flows(before: &Desired, after: &Desired, new: &Desired) -> Vec<Op> {
-    let fabric = fabric_addrs(before);
-    let still = fabric_addrs(after);
-    let mut ops: Vec<Op> = fabric
-        .difference(&still)
-        .map(|addr| Op::KillFlows { ns: Ns::Node, reply_src: *addr })
-        .collect();
+pub(super) fn dead_flows(
+    before: &Desired,
+    after: &Desired,
+    new: &Desired,
+) -> BTreeSet<(Ns, IpAddr)> {
+    let fabric = &fabric_addrs(before) - &fabric_addrs(after);
+    let mut flows: BTreeSet<_> = fabric.into_iter().map(|addr| (Ns::Node, addr)).collect();
     let gone: BTreeMap<NetworkId, BTreeSet<IpAddr>> = before
         .networks
         .keys()
@@ -247,17 +232,26 @@ pub(super) fn dead_flows(before: &Desired, after: &Desired, new: &Desired) -> Ve
         .filter(|(_, gone)| !gone.is_empty())
         .collect();
     if gone.is_empty() {
-        return ops;
+        return flows;
     }
     let served: BTreeSet<NetworkId> = new.services.keys().map(|(network, _)| *network).collect();
     for (id, sandbox) in &new.sandboxes {
         let networks = balance::networks(sandbox);
         let gone = networks.iter().filter(|n| served.contains(n)).filter_map(|n| gone.get(n));
-        ops.extend(
-            gone.flatten().map(|addr| Op::KillFlows { ns: Ns::Sandbox(*id), reply_src: *addr }),
-        );
+        flows.extend(gone.flatten().map(|addr| (Ns::Sandbox(*id), *addr)));
     }
-    ops
+    flows
+}
+
+/// See [`super::is_dead_flow`].
+pub(super) fn is_dead_flow(desired: &Desired, ns: Ns, addr: IpAddr) -> bool {
+    match ns {
+        Ns::Node | Ns::Overlay => !fabric_addrs(desired).contains(&addr),
+        Ns::Sandbox(id) => desired.sandboxes.get(&id).is_some_and(|sandbox| {
+            let networks = balance::networks(sandbox);
+            !networks.iter().any(|n| endpoint_addrs(desired, *n).contains(&addr))
+        }),
+    }
 }
 
 fn fabric_addrs(part: &Desired) -> BTreeSet<IpAddr> {

@@ -36,7 +36,6 @@ pub(super) struct Stages {
     /// Elements that come; tables of sandboxes.
     pub(super) balance: Vec<Op>,
     pub(super) forward: Vec<Op>,
-    pub(super) flows: Vec<Op>,
     /// The node table, after the last VXLAN device is gone.
     pub(super) last: Vec<Op>,
     pub(super) conflicts: BTreeSet<(Ns, LinkName)>,
@@ -73,7 +72,6 @@ impl Stages {
             self.add_rules,
             self.balance,
             self.forward,
-            self.flows,
             self.last,
         ];
         Plan { ops: ops.concat(), conflicts: self.conflicts, wants_round: self.wants_round }

@@ -12,7 +12,7 @@ use super::*;
 use crate::desired::{Network, Publication};
 use crate::model::ModelKernel;
 use crate::names;
-use crate::nft::{Family, NftOp, TableId};
+use crate::nft::{Family, NftOp, TableId, key};
 use crate::object::{ForeignChain, ForwardMatch, Link, LinkKind};
 use fixture::*;
 
@@ -203,20 +203,17 @@ fn update_of_a_backend_with_the_same_count_touches_no_chain() {
 }
 
 #[test]
-fn update_kills_flows_of_a_task_that_is_gone() {
+fn flows_of_a_task_that_is_gone_are_dead_until_its_address_is_used_again() {
     let old = world();
     let mut new = old.clone();
     let fabric = new.fabric.as_mut().expect("in a cluster");
     let (_, gone) = Arc::make_mut(&mut fabric.tasks).pop_first().expect("a task");
-    let killed: BTreeSet<_> = update(&old, &new)
-        .ops
-        .iter()
-        .filter_map(|op| match op {
-            Op::KillFlows { ns: Ns::Node, reply_src } => Some(*reply_src),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(killed, gone.addrs.iter().collect());
+    let killed: BTreeSet<_> = gone.addrs.iter().map(|addr| (Ns::Node, addr)).collect();
+    assert_eq!(dead_flows(&old, &new), killed);
+    for (ns, addr) in killed {
+        assert!(is_dead_flow(&new, ns, addr), "as long as nobody has the address");
+        assert!(!is_dead_flow(&old, ns, addr), "its new owner's connections are not touched");
+    }
 }
 
 #[test]
@@ -254,6 +251,48 @@ fn update_takes_vxlan_of_a_node_until_its_last_endpoint_leaves() {
     for pair in steps.windows(2) {
         run(&kernel, &update(&pair[0], &pair[1]));
         assert_eq!(plan(&kernel.seen(), &pair[1]).ops, vec![], "{pair:#?}");
+    }
+}
+
+/// What the VXLAN filter lets pass, over IPv4.
+fn may_send(desired: &Desired) -> BTreeSet<Vec<u8>> {
+    let tables = render::tables((desired, desired), &Shape::of(desired), Ns::Node);
+    let node = tables.values().find(|t| t.id.family == Family::Inet).expect("the node's table");
+    node.maps["vxlan4"].elements.keys().cloned().collect()
+}
+
+fn sender(vni: u32, node: u32) -> Vec<u8> {
+    let vni = swarmnet_types::Vni::new(vni).expect("24 bits");
+    key::concat(&[key::ip(vtep(node)), key::ip(vtep(1)), key::vni(vni)])
+}
+
+#[test]
+fn vxlan_of_a_network_passes_from_its_own_nodes_only() {
+    let ingress = swarmnet_types::Vni::INGRESS.get();
+    let mut wish = world();
+    wish.networks.insert(network(3), overlay(4098, [(12, 12, 3)]));
+    let wanted = [(ingress, 2), (ingress, 3), (4097, 2), (4097, 3), (4098, 3)];
+    assert_eq!(may_send(&wish), wanted.map(|(vni, node)| sender(vni, node)).into());
+}
+
+#[test]
+fn update_lets_a_node_that_joins_a_network_send_by_one_element() {
+    let mut old = world();
+    old.networks.insert(network(3), overlay(4098, [(12, 12, 3)]));
+    let mut new = old.clone();
+    let Some(Network::Overlay(joined)) = new.networks.get_mut(&network(3)) else {
+        panic!("an overlay")
+    };
+    Arc::make_mut(&mut joined.vteps).insert(vtep(2));
+    for (from, to, comes) in [(&old, &new, true), (&new, &old, false)] {
+        let made = update(from, to);
+        let [Op::Nft { ns: Ns::Node, ops, .. }] = &made.ops[..] else { panic!("{}", lines(&made)) };
+        let changed: Vec<_> = match &ops[..] {
+            [NftOp::AddElems { elems, .. }] if comes => elems.keys().collect(),
+            [NftOp::DelElems { elems, .. }] if !comes => elems.keys().collect(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(changed, [&sender(4098, 2)]);
     }
 }
 

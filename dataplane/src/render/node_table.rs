@@ -19,7 +19,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::desired::{Desired, Fabric};
+use swarmnet_types::Vni;
+
+use crate::desired::{Desired, Fabric, Network};
 use crate::driver::bridges;
 use crate::names::{self, NODE_LINK_GLOB, SWING};
 use crate::nft::{
@@ -30,7 +32,7 @@ use crate::nft::{
 use super::pick::Shape;
 use super::publish;
 
-/// Counters: VXLAN from strangers, and what sandboxes may not send or clients not reach.
+/// Counters: VXLAN from no node of its network, and what sandboxes may not send or clients not reach.
 const NOT_VTEP: &str = "vxlan_not_member";
 const SPOOFED: &str = "spoofed";
 const MARTIAN: &str = "loopback_from_outside";
@@ -105,17 +107,18 @@ fn write_sets(table: &mut Table, part: &Desired) {
     bridge_sets(table, part);
 }
 
-/// Who may send which VNI to this node: every member that of the ingress, a node with an endpoint on an overlay that one's.
+/// Who may send which VNI to this node: every member that of the ingress, a node with an endpoint on an overlay that one's. Living or
+/// not: see [`crate::desired::Overlay::vteps`].
 fn vxlan_senders(part: &Desired, ipv6: bool) -> impl Iterator<Item = Vec<u8>> {
     let fabric = part.fabric.as_ref().filter(|f| f.vtep.is_ipv6() == ipv6);
     fabric.into_iter().flat_map(move |fabric| {
         let overlays = part.networks.values().filter_map(|n| match n {
-            crate::desired::Network::Overlay(overlay) => Some(overlay),
+            Network::Overlay(overlay) => Some(overlay),
             _ => None,
         });
-        let ingress = fabric.peers.values().map(|p| (swarmnet_types::Vni::INGRESS, p.vtep));
+        let ingress = fabric.peers.values().map(|p| (Vni::INGRESS, p.vtep));
         overlays
-            .flat_map(|o| o.remotes.values().map(|r| (o.vni, r.vtep)))
+            .flat_map(|o| o.vteps.iter().map(|vtep| (o.vni, *vtep)))
             .chain(ingress)
             .filter(move |(_, vtep)| vtep.is_ipv6() == ipv6)
             .map(|(vni, vtep)| key::concat(&[key::ip(vtep), key::ip(fabric.vtep), key::vni(vni)]))

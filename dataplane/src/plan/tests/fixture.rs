@@ -84,16 +84,20 @@ pub(super) fn fabric() -> Fabric {
 }
 
 pub(super) fn overlay(vni: u32, remotes: impl IntoIterator<Item = (u32, u16, u32)>) -> Network {
-    let remotes = remotes.into_iter().map(|(n, host, node)| {
-        let addrs = dual(0, host);
-        let mac = addrs.mac().expect("it has addresses");
-        (endpoint(n), Remote { addrs, mac, vtep: vtep(node) })
-    });
+    let remotes: BTreeMap<_, _> = remotes
+        .into_iter()
+        .map(|(n, host, node)| {
+            let addrs = dual(0, host);
+            let mac = addrs.mac().expect("it has addresses");
+            (endpoint(n), Remote { addrs, mac, vtep: vtep(node) })
+        })
+        .collect();
     Network::Overlay(Overlay {
         vni: Vni::new(vni).expect("in range"),
         mtu_bytes: 1450,
         multicast: false,
-        remotes: Arc::new(remotes.collect()),
+        vteps: Arc::new(remotes.values().map(|r| r.vtep).collect()),
+        remotes: Arc::new(remotes),
     })
 }
 
