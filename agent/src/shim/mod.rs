@@ -32,6 +32,7 @@ use crate::local::objects::ProcessSpec;
 use crate::local::sandboxes::now_ms;
 use crate::paths::SandboxPaths;
 use crate::workload::restart::{self, STABLE_AFTER};
+use crate::workload::user::{self, UserError};
 use status::{State, Status};
 
 /// Docker's, for programs whose user gave none.
@@ -68,8 +69,8 @@ pub enum ShimError {
     System { what: &'static str, err: nix::Error },
     #[error(transparent)]
     Kernel(#[from] swarmnet_kernel::KernelError),
-    #[error("unable to find user {user}: no matching entries in passwd file")]
-    User { user: String },
+    #[error(transparent)]
+    User(#[from] UserError),
     #[error("cannot write the log: {err}")]
     Log { err: std::io::Error },
 }
@@ -229,31 +230,11 @@ fn start(spec: &ShimSpec) -> Result<Child, ShimError> {
     command.current_dir(if process.workdir.is_empty() { "/" } else { &process.workdir });
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0);
-    if !process.user.is_empty() {
-        let (uid, gid) = ids(&process.user)?;
-        command.uid(uid).gid(gid);
-    }
-    Ok(Workload { netns: &netns, files: &files }.spawn(&mut command)?)
-}
-
-/// `user[:group]`, names or numbers.
-fn ids(text: &str) -> Result<(u32, u32), ShimError> {
-    let unknown = || ShimError::User { user: text.to_owned() };
-    let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
-    let (uid, own) = if let Ok(uid) = user.parse() {
-        (uid, uid)
-    } else {
-        let found = nix::unistd::User::from_name(user).ok().flatten().ok_or_else(unknown)?;
-        (found.uid.as_raw(), found.gid.as_raw())
+    let user = match process.user.as_str() {
+        "" => None,
+        text => Some(user::find(text)?),
     };
-    let Some(group) = group else { return Ok((uid, own)) };
-    let gid = if let Ok(gid) = group.parse() {
-        gid
-    } else {
-        let found = nix::unistd::Group::from_name(group).ok().flatten().ok_or_else(unknown)?;
-        found.gid.as_raw()
-    };
-    Ok((uid, gid))
+    Ok(Workload { netns: &netns, files: &files, user: user.as_ref() }.spawn(&mut command)?)
 }
 
 /// Waits for the program's end, ends what it left behind, and waits for the last of the output. Answers the exit code.

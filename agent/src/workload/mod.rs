@@ -7,6 +7,7 @@
 
 pub mod restart;
 mod revive;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

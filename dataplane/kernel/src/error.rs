@@ -109,6 +109,13 @@ pub enum KernelError {
         #[source]
         err: io::Error,
     },
+    /// The workload was not started.
+    #[error("cannot become user {uid}")]
+    WorkloadUser {
+        uid: u32,
+        #[source]
+        err: io::Error,
+    },
     #[error("cannot start {}", program.display())]
     WorkloadSpawn {
         program: PathBuf,
@@ -134,6 +141,7 @@ impl KernelError {
             | Self::SysctlWrite { err, .. }
             | Self::SocketOpen { err, .. }
             | Self::WorkloadMount { err, .. }
+            | Self::WorkloadUser { err, .. }
             | Self::WorkloadSpawn { err, .. } => err.raw_os_error(),
         }
     }

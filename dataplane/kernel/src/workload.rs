@@ -1,7 +1,7 @@
 //! The start of a process in a sandbox: in its network namespace, with a mount namespace of its own that shows the sandbox's
 //! `/etc/resolv.conf` and `/etc/hosts` and the network devices of the sandbox in `/sys`.
 //!
-//! Works on a thread of its own that changes its namespaces and then starts the program: the child inherits them, the caller and
+//! Works on a thread of its own that changes its namespaces and its user and then starts the program: the child inherits them, the caller and
 //! its other threads stay where they are. Nothing runs between `fork` and `exec`.
 
 use std::fs;
@@ -11,6 +11,8 @@ use std::process::{Child, Command};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::KernelError;
 use crate::netns::Netns;
@@ -23,15 +25,26 @@ pub struct FileOverride {
     pub target: PathBuf,
 }
 
+/// What a program runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    /// All of them, `gid` as well.
+    pub groups: Vec<u32>,
+}
+
 /// Where and how a workload lives.
 #[derive(Debug, Clone)]
 pub struct Workload<'a> {
     pub netns: &'a Netns,
     pub files: &'a [FileOverride],
+    /// `None`: the caller's.
+    pub user: Option<&'a Credentials>,
 }
 
 impl Workload<'_> {
-    /// Starts the program. Its files, user, environment and folder are the command's.
+    /// Starts the program. Its files, environment and folder are the command's.
     ///
     /// # Errors
     /// [`KernelError::WorkloadMount`] before, [`KernelError::WorkloadSpawn`] when the program itself cannot be started.
@@ -39,6 +52,7 @@ impl Workload<'_> {
         std::thread::scope(|scope| {
             let start = || {
                 self.enter()?;
+                self.user.map_or(Ok(()), Credentials::assume)?;
                 let program = PathBuf::from(command.get_program());
                 command.spawn().map_err(|err| KernelError::WorkloadSpawn { program, err })
             };
@@ -61,6 +75,19 @@ impl Workload<'_> {
         mount_at(None, root, None, MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
         show_own_devices();
         self.files.iter().try_for_each(override_file)
+    }
+}
+
+impl Credentials {
+    /// Takes them for the **calling thread**, for good; the kernel keeps them thread by thread, and a child has its thread's.
+    fn assume(&self) -> Result<(), KernelError> {
+        let fail =
+            |err: rustix::io::Errno| KernelError::WorkloadUser { uid: self.uid, err: err.into() };
+        let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        set_thread_groups(&groups).map_err(fail)?;
+        set_thread_res_gid(gid, gid, gid).map_err(fail)?;
+        set_thread_res_uid(uid, uid, uid).map_err(fail)
     }
 }
 

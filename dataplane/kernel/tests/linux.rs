@@ -17,7 +17,7 @@ use swarmnet_dataplane::{
 use swarmnet_kernel::conntrack::Conntrack;
 use swarmnet_kernel::sockdiag::{Transport, destroy_connected_to, listeners};
 use swarmnet_kernel::sockets::{SocketOptions, tcp_in, udp_in};
-use swarmnet_kernel::workload::{FileOverride, Workload};
+use swarmnet_kernel::workload::{Credentials, FileOverride, Workload};
 use swarmnet_kernel::{LinuxKernel, Netns, sysctl, underlay};
 use swarmnet_types::{Mac, SandboxId, Vni};
 
@@ -405,11 +405,17 @@ fn sockets_inside_are_listed_as_listeners_and_their_peers_can_be_cut_off() {
     drop(old);
 }
 
+/// Without the namespaces that other tests make and remove meanwhile.
+fn mounts() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    text.lines().filter(|line| !line.contains("/run/netns")).map(str::to_owned).collect()
+}
+
 #[test]
 fn a_workload_sees_its_own_files_and_devices_and_the_host_does_not() {
     let ns = TestNetns::new("wl");
     ns.ip("link add onlyhere type bridge");
-    let before = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let before = mounts();
     let source = std::env::temp_dir().join(format!("{PREFIX}{}-resolv", std::process::id()));
     std::fs::write(&source, "nameserver 127.0.0.11\n").expect("a file");
     let files = [FileOverride { source: source.clone(), target: "/etc/resolv.conf".into() }];
@@ -417,15 +423,30 @@ fn a_workload_sees_its_own_files_and_devices_and_the_host_does_not() {
     command.args(["-c", "cat /etc/resolv.conf; ls /sys/class/net; ls /sys/fs/cgroup >/dev/null"]);
     command.stdout(std::process::Stdio::piped());
     let netns = ns.netns();
-    let workload = Workload { netns: &netns, files: &files };
+    let workload = Workload { netns: &netns, files: &files, user: None };
     let child = workload.spawn(&mut command).expect("start");
     let out = child.wait_with_output().expect("wait");
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}");
     assert!(text.contains("nameserver 127.0.0.11") && text.contains("onlyhere"), "{text}");
     std::fs::remove_file(source).expect("ours");
-    assert_eq!(std::fs::read_to_string("/proc/self/mounts").expect("mounts"), before);
+    assert_eq!(mounts(), before);
     assert_ne!(Netns::current().expect("ours").id(), netns.id());
+}
+
+#[test]
+fn a_workload_runs_as_its_user_with_its_groups_and_the_caller_does_not() {
+    let ns = TestNetns::new("user");
+    let netns = ns.netns();
+    let user = Credentials { uid: 12_345, gid: 23_456, groups: vec![23_456, 34_567] };
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "id -u; id -g; id -G; grep CapEff /proc/self/status"]);
+    command.stdout(std::process::Stdio::piped());
+    let workload = Workload { netns: &netns, files: &[], user: Some(&user) };
+    let out = workload.spawn(&mut command).expect("start").wait_with_output().expect("wait");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(text, "12345\n23456\n23456 34567\nCapEff:\t0000000000000000\n");
+    assert_eq!(rustix::process::geteuid().as_raw(), 0, "we are root still");
 }
 
 #[test]

@@ -2,14 +2,15 @@
 //! it: standard input and output are the caller's own.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use clap::Args;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, User};
+use nix::unistd::Pid;
+use swarmnet_agent::workload::user;
 use swarmnet_kernel::Netns;
 use swarmnet_kernel::workload::{FileOverride, Workload};
 use swarmnet_proto::v1;
@@ -85,16 +86,19 @@ pub(super) fn spawn(
     command.args(&argv[1..]).env("SWARMNET_SANDBOX", &spec.name);
     apply(program, &mut command)?;
     keyboard_is_the_childs()?;
-    Workload { netns: &netns, files: &files }.spawn(&mut command).map_err(|err| match err {
-        swarmnet_kernel::KernelError::WorkloadSpawn { program, err } => {
-            eprintln!("swarmnet: cannot run {}: {err}", program.display());
-            CliError::Status(match err.kind() {
-                std::io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_EXECUTABLE,
-            })
-        }
-        other => other.into(),
-    })
+    let user = program.user.as_deref().map(user::find).transpose().map_err(CliError::failure)?;
+    Workload { netns: &netns, files: &files, user: user.as_ref() }.spawn(&mut command).map_err(
+        |err| match err {
+            swarmnet_kernel::KernelError::WorkloadSpawn { program, err } => {
+                eprintln!("swarmnet: cannot run {}: {err}", program.display());
+                CliError::Status(match err.kind() {
+                    std::io::ErrorKind::NotFound => NOT_FOUND,
+                    _ => NOT_EXECUTABLE,
+                })
+            }
+            other => other.into(),
+        },
+    )
 }
 
 fn apply(program: &ProgramArgs, command: &mut Command) -> Result<(), CliError> {
@@ -111,33 +115,7 @@ fn apply(program: &ProgramArgs, command: &mut Command) -> Result<(), CliError> {
     if let Some(dir) = &program.workdir {
         command.current_dir(dir);
     }
-    if let Some(user) = &program.user {
-        let (uid, gid) = ids(user)?;
-        command.uid(uid).gid(gid);
-    }
     Ok(())
-}
-
-/// `name`, `uid`, each with `:gid` if wanted.
-fn ids(text: &str) -> Result<(u32, u32), CliError> {
-    let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
-    let (uid, own_gid) = if let Ok(uid) = user.parse() {
-        (uid, uid)
-    } else {
-        let found = User::from_name(user).ok().flatten().ok_or_else(|| {
-            CliError::failure(format!(
-                "unable to find user {user}: no matching entries in passwd file"
-            ))
-        })?;
-        (found.uid.as_raw(), found.gid.as_raw())
-    };
-    let gid = match group {
-        None => own_gid,
-        Some(group) => group
-            .parse()
-            .map_err(|_| CliError::usage(format!("invalid group id {group}: want a number")))?,
-    };
-    Ok((uid, gid))
 }
 
 /// Ctrl-C and Ctrl-\ go to the program, which has the same terminal; we wait for it. A child starts with no signal blocked.
