@@ -61,6 +61,11 @@ impl Txn<'_> {
         if let Some(addr) = wish.iter().next() {
             return Err(Rejection::NoSubnet { addr });
         }
+        // To an existing service a port may be given again (`sw:P11`); in one wish twice is a mistake (`sw:P12`).
+        let fixed = spec.publish.iter().filter(|p| p.published.is_some());
+        if fixed.clone().enumerate().any(|(at, p)| fixed.clone().take(at).any(|q| q == p)) {
+            return Err(Rejection::PortTwice);
+        }
         let publications = self.publish_on(&mut row, &spec.publish)?;
         let service = row.service.id;
         self.put_service(row);

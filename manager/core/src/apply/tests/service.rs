@@ -26,6 +26,24 @@ fn vip(world: &World, service: &str, network: &str) -> DualStack {
 }
 
 #[test]
+fn a_port_twice_in_one_wish_is_refused() {
+    let mut world = world();
+    let with = |texts: &[&str]| {
+        let mut wish = spec("twice", &["a"]);
+        let parse = |text: &&str| swarmnet_types::publish::parse(text).expect("a publication");
+        wish.publish = texts.iter().flat_map(parse).collect();
+        Command::CreateService(wish)
+    };
+    for texts in [["5000:80", "5000:80"], ["5000:80", "5000:81"]] {
+        let err = world.refused(with(&texts));
+        assert_eq!(err, "EndpointSpec: duplicate published ports provided", "{texts:?}");
+    }
+    // The cluster chooses two ports here, and a protocol of its own is another port.
+    world.ok(with(&["80", "80", "5000:80", "5000:80/udp"]));
+    assert_eq!(world.service("twice").publications.len(), 4);
+}
+
+#[test]
 fn a_vip_for_each_network_and_family() {
     let mut world = world();
     world.ok(Command::CreateService(spec("web", &["a", "b"])));
