@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use swarmnet_dataplane::desired::Options;
 use swarmnet_dns::NameServerError;
-use swarmnet_gossip::{Liveness, Local};
+use swarmnet_gossip::{Doubts, Liveness, Local};
 use swarmnet_kernel::{KernelError, LinuxKernel, Netns};
 use swarmnet_pki::TlsStore;
 use swarmnet_runtime::{ReconcileHandle, Supervisor, reconcile};
@@ -101,6 +101,7 @@ struct Inner {
     supervisor: Supervisor,
     view: watch::Sender<Option<Arc<NodeView>>>,
     liveness: watch::Sender<Arc<Liveness>>,
+    doubts: watch::Sender<Arc<Doubts>>,
     underlay: watch::Sender<Arc<Underlay>>,
     applied: watch::Sender<Applied>,
     served_by: watch::Sender<Option<String>>,
@@ -175,6 +176,7 @@ impl Agent {
             supervisor: supervisor.clone(),
             view,
             liveness,
+            doubts: watch::Sender::default(),
             underlay,
             applied: watch::Sender::default(),
             served_by: watch::Sender::default(),
@@ -234,6 +236,7 @@ impl Agent {
             witness: self.underlay().gateway,
             view: self.view(),
             verdicts: inner.liveness.clone(),
+            doubts: inner.doubts.clone(),
             slot: gossip.clone(),
         };
         supervisor.spawn_transient("follow gossip", follow.run(supervisor.clone()));
@@ -254,6 +257,7 @@ impl Agent {
         inner.pool.leave();
         inner.held.send_replace(false);
         inner.liveness.send_replace(Arc::default());
+        inner.doubts.send_replace(Arc::default());
         inner.view.send_replace(None);
         inner.applied.send_replace(Applied::default());
         let mut rounds = inner.rounds.status();
@@ -283,6 +287,11 @@ impl Agent {
 
     pub fn liveness(&self) -> watch::Receiver<Arc<Liveness>> {
         self.0.liveness.subscribe()
+    }
+
+    /// Nodes whose agent is not heard, verdict or not.
+    pub fn doubts(&self) -> watch::Receiver<Arc<Doubts>> {
+        self.0.doubts.subscribe()
     }
 
     pub fn underlay(&self) -> Arc<Underlay> {

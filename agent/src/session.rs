@@ -42,6 +42,10 @@ const OUT_DEPTH: usize = 4;
 pub struct Applied {
     pub revision: u64,
     pub failures: Vec<String>,
+    /// Of overlay networks for which the user set none; 0 while there is no fabric.
+    pub overlay_mtu_bytes: u32,
+    /// Objects put right that others had changed, since the start.
+    pub repaired: u64,
 }
 
 /// What a session needs.
@@ -199,9 +203,14 @@ async fn serve(
             },
             changed = config.applied.changed() => {
                 changed.map_err(|_| Status::cancelled("the agent stops"))?;
-                let Applied { revision, failures } = config.applied.borrow_and_update().clone();
-                if revision > 0 {
-                    let ack = v1::Ack { revision, failures };
+                let applied = config.applied.borrow_and_update().clone();
+                if applied.revision > 0 {
+                    let ack = v1::Ack {
+                        revision: applied.revision,
+                        failures: applied.failures,
+                        overlay_mtu: applied.overlay_mtu_bytes,
+                        repaired: applied.repaired,
+                    };
                     send(&out, agent_message::Message::Ack(ack)).await?;
                 }
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swarmnet_gossip::{GossipHandle, Liveness, Local};
+use swarmnet_gossip::{Doubts, GossipHandle, Liveness, Local};
 use swarmnet_runtime::Supervisor;
 use swarmnet_runtime::reconcile::StatusReceiver;
 use swarmnet_types::NodeView;
@@ -32,7 +32,12 @@ pub(crate) async fn acknowledge(
         let Some(round) = rounds.borrow_and_update().clone() else { continue };
         let status = &round.status;
         let revision = status.stamp.revision.0;
-        let next = Applied { revision, failures: status.complaints().cloned().collect() };
+        let next = Applied {
+            revision,
+            failures: status.complaints().cloned().collect(),
+            overlay_mtu_bytes: status.overlay_mtu_bytes,
+            repaired: status.repaired,
+        };
         applied.send_if_modified(|now| {
             let changed = *now != next;
             *now = next;
@@ -82,6 +87,7 @@ pub(crate) struct FollowGossip {
     pub(crate) witness: Option<IpAddr>,
     pub(crate) view: watch::Receiver<Option<Arc<NodeView>>>,
     pub(crate) verdicts: watch::Sender<Arc<Liveness>>,
+    pub(crate) doubts: watch::Sender<Arc<Doubts>>,
     pub(crate) slot: GossipSlot,
 }
 
@@ -109,15 +115,21 @@ impl FollowGossip {
                 }
             }
         };
-        let mut verdicts = handle.liveness();
+        let (mut verdicts, mut doubts) = (handle.liveness(), handle.doubts());
         self.slot.put(handle);
         loop {
-            let now = Arc::clone(&verdicts.borrow_and_update());
-            // Empty before its first turn: what was known before stays until then.
-            if !now.is_empty() {
-                self.verdicts.send_replace(now);
-            }
-            if verdicts.changed().await.is_err() {
+            // cancel-safe: watches lose nothing.
+            let open = tokio::select! {
+                open = verdicts.changed() => {
+                    self.verdicts.send_replace(Arc::clone(&verdicts.borrow_and_update()));
+                    open
+                }
+                open = doubts.changed() => {
+                    self.doubts.send_replace(Arc::clone(&doubts.borrow_and_update()));
+                    open
+                }
+            };
+            if open.is_err() {
                 return;
             }
         }

@@ -2,31 +2,36 @@
 //!
 //! Scale: one row for each agent served. Nothing is persisted: an agent says where it stands when it comes back.
 
+mod others;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use swarmnet_manager_core::State;
 use swarmnet_proto::v1;
-use swarmnet_proto::v1::manager_peer_client::ManagerPeerClient;
-use swarmnet_types::{NodeId, Revision, Role};
+use swarmnet_types::{NodeId, Revision};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
+pub(crate) use self::others::Others;
 use crate::manager::{Liveness, NodeCondition};
-use crate::writer::{Writer, now_ms};
+use crate::writer::now_ms;
 
 /// Names listed of those that are missing.
 const NAMED_MAX: usize = 8;
-/// How long another manager may take to say what it knows.
-const ASK_MAX: Duration = Duration::from_millis(500);
 
 /// Where one agent stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ack {
     pub(crate) revision: Revision,
     pub(crate) failures: Vec<String>,
+    /// Of overlay networks for which the user set none; 0: not known.
+    pub(crate) overlay_mtu_bytes: u32,
+    /// Objects put right that others had changed.
+    pub(crate) repaired: u64,
     /// Unix milliseconds.
     pub(crate) seen_ms: u64,
+    /// Streams that are open now; two while the agent moves from one to the next.
+    pub(crate) sessions: u32,
 }
 
 /// See the module. Clones share it.
@@ -34,6 +39,21 @@ pub(crate) struct Ack {
 pub(crate) struct Acks {
     rows: Arc<Mutex<BTreeMap<NodeId, Ack>>>,
     changed: watch::Sender<u64>,
+}
+
+/// An agent's stream is open for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Open {
+    acks: Acks,
+    node: NodeId,
+}
+
+/// What all managers together know.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) rows: BTreeMap<NodeId, Ack>,
+    /// Managers whose daemon does not run, by the word of their machine.
+    pub(crate) stopped: BTreeSet<NodeId>,
 }
 
 impl Acks {
@@ -45,8 +65,26 @@ impl Acks {
         work(&mut self.rows.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn put(&self, node: NodeId, revision: Revision, failures: Vec<String>) {
-        self.with(|rows| rows.insert(node, Ack { revision, failures, seen_ms: now_ms() }));
+    /// The agent's stream begins.
+    pub(crate) fn open(&self, node: NodeId) -> Open {
+        self.with(|rows| rows.entry(node).or_default().sessions += 1);
+        self.seen(node);
+        Open { acks: self.clone(), node }
+    }
+
+    pub(crate) fn put(&self, node: NodeId, said: v1::Ack) {
+        self.with(|rows| {
+            let sessions = rows.get(&node).map_or(0, |row| row.sessions);
+            let ack = Ack {
+                revision: Revision(said.revision),
+                failures: said.failures,
+                overlay_mtu_bytes: said.overlay_mtu,
+                repaired: said.repaired,
+                seen_ms: now_ms(),
+                sessions,
+            };
+            rows.insert(node, ack)
+        });
         self.changed.send_modify(|n| *n += 1);
     }
 
@@ -54,6 +92,7 @@ impl Acks {
         self.with(|rows| rows.entry(node).or_default().seen_ms = now_ms());
     }
 
+    /// Changes with every acknowledgement, and when a stream ends.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -67,81 +106,129 @@ impl Acks {
             node: node.as_bytes().to_vec().into(),
             revision: ack.revision.0,
             failures: ack.failures,
+            overlay_mtu: ack.overlay_mtu_bytes,
+            repaired: ack.repaired,
             seen_ms: ack.seen_ms,
+            sessions: ack.sessions,
         };
         self.rows().into_iter().map(message).collect()
     }
 }
 
-/// What all managers together know: of each agent the newest word.
-pub(crate) async fn gather(writer: &Writer, acks: &Acks) -> BTreeMap<NodeId, Ack> {
-    let me = writer.tls().identity().node_id();
-    let others: Vec<_> =
-        writer.read(|s| s.managers().filter(|n| n.id != me).map(|n| n.addr).collect());
-    let ask = |addr| {
-        let channel = swarmnet_pki::channel(addr, Role::Manager, writer.tls());
-        async move {
-            let mut peer = ManagerPeerClient::new(channel);
-            let answer = timeout(ASK_MAX, peer.acks(v1::AcksRequest {})).await.ok()?.ok()?;
-            Some(answer.into_inner().acks)
-        }
-    };
-    let answers = futures_util::future::join_all(others.into_iter().map(ask)).await;
-    let mut all = acks.rows();
-    for message in answers.into_iter().flatten().flatten() {
-        let Ok(node) = NodeId::try_from(&message.node[..]) else { continue };
-        let row = all.entry(node).or_default();
-        if message.seen_ms > row.seen_ms {
-            *row = Ack {
-                revision: Revision(message.revision),
-                failures: message.failures,
-                seen_ms: message.seen_ms,
-            };
-        }
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.acks.with(|rows| {
+            if let Some(row) = rows.get_mut(&self.node) {
+                row.sessions = row.sessions.saturating_sub(1);
+            }
+        });
+        self.acks.changed.send_modify(|n| *n += 1);
     }
-    all
 }
 
-/// How far a revision is. Nodes that do not live are not waited for.
+impl From<&v1::NodeAck> for Ack {
+    fn from(message: &v1::NodeAck) -> Self {
+        Self {
+            revision: Revision(message.revision),
+            failures: message.failures.clone(),
+            overlay_mtu_bytes: message.overlay_mtu,
+            repaired: message.repaired,
+            seen_ms: message.seen_ms,
+            sessions: message.sessions,
+        }
+    }
+}
+
+/// Is a node that has not acknowledged waited for? One that nothing runs on is not: it takes the change when it comes back, before
+/// it does anything else. A doubted node is, while a manager still holds its stream: its daemon may only be slow.
+fn is_waited_for(node: NodeId, condition: NodeCondition, known: &Known) -> bool {
+    match condition {
+        NodeCondition::Ready => !known.stopped.contains(&node),
+        NodeCondition::Doubted => known.rows.get(&node).is_some_and(|row| row.sessions > 0),
+        NodeCondition::AgentLost | NodeCondition::Down | NodeCondition::Unknown => false,
+    }
+}
+
+/// How far a revision is, as this manager's state has the nodes.
 pub(crate) fn progress(
-    writer: &Writer,
-    rows: &BTreeMap<NodeId, Ack>,
+    state: &State,
+    known: &Known,
     liveness: &BTreeMap<NodeId, NodeCondition>,
     wanted: Revision,
 ) -> v1::WaitProgress {
-    let alive = |id: &NodeId| {
-        liveness.get(id).copied().unwrap_or(NodeCondition::Ready) == NodeCondition::Ready
-    };
-    writer.read(|state| {
-        let (mut total, mut missing) = (0, BTreeSet::new());
-        let mut failures = Vec::new();
-        for node in state.nodes().filter(|n| alive(&n.id)) {
-            total += 1;
-            let row = rows.get(&node.id);
-            let acked = row.map(|r| r.revision).unwrap_or_default();
-            // What lies between its word and now may not concern it at all.
-            let has = acked >= wanted
-                || (acked.0 > 0
-                    && state.delta(node.id, acked).is_some_and(|d| d.changes.is_empty()));
-            if has {
-                let said = row.map(|r| r.failures.as_slice()).unwrap_or_default();
-                failures.extend(said.iter().map(|f| format!("{}: {f}", node.name)));
-            } else {
-                missing.insert(node.name.clone());
-            }
+    let (mut total, mut missing) = (0, BTreeSet::new());
+    let mut failures = Vec::new();
+    // What another manager wrote may not have come here yet.
+    let is_here = state.revision() >= wanted;
+    for node in state.nodes() {
+        let row = known.rows.get(&node.id);
+        let acked = row.map(|r| r.revision).unwrap_or_default();
+        // What lies between its word and now may not concern it at all.
+        let is_unconcerned = || {
+            let delta = if is_here && acked.0 > 0 { state.delta(node.id, acked) } else { None };
+            delta.is_some_and(|d| d.changes.is_empty())
+        };
+        let condition = liveness.get(&node.id).copied().unwrap_or(NodeCondition::Ready);
+        if !is_waited_for(node.id, condition, known) {
+            continue;
         }
-        let acked = total - u32::try_from(missing.len()).unwrap_or(total);
-        v1::WaitProgress {
-            acked,
-            total,
-            done: missing.is_empty(),
-            missing: missing.into_iter().take(NAMED_MAX).collect(),
-            failures,
+        total += 1;
+        if acked >= wanted || is_unconcerned() {
+            let said = row.map(|r| r.failures.as_slice()).unwrap_or_default();
+            failures.extend(said.iter().map(|f| format!("{}: {f}", node.name)));
+        } else {
+            missing.insert(node.name.clone());
         }
-    })
+    }
+    let acked = total - u32::try_from(missing.len()).unwrap_or(total);
+    v1::WaitProgress {
+        acked,
+        total,
+        done: is_here && missing.is_empty(),
+        missing: missing.into_iter().take(NAMED_MAX).collect(),
+        failures,
+    }
 }
 
 /// The verdicts at this moment.
 pub(crate) fn alive(liveness: &Liveness) -> Arc<BTreeMap<NodeId, NodeCondition>> {
     Arc::clone(&liveness.borrow())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_daemon_is_not_waited_for_a_slow_one_is() {
+        use NodeCondition::{AgentLost, Doubted, Down, Ready};
+        let [open, closed, stopped] = [1, 2, 3].map(|n| NodeId::from_bytes([n; 16]));
+        let acks = Acks::new();
+        let stream = acks.open(open);
+        drop(acks.open(closed));
+        let known = Known { rows: acks.rows(), stopped: BTreeSet::from([stopped]) };
+        let waited = |node, condition| is_waited_for(node, condition, &known);
+        // Its manager may have died, and it is on its way to another one.
+        assert!(waited(closed, Ready) && waited(open, Ready));
+        assert!(waited(open, Doubted) && !waited(closed, Doubted));
+        assert!(!waited(stopped, Ready));
+        assert!(!waited(open, AgentLost) && !waited(open, Down));
+        drop(stream);
+        assert_eq!(acks.rows()[&open].sessions, 0);
+    }
+
+    #[test]
+    fn an_acknowledgement_keeps_the_stream_and_wakes_those_who_wait() {
+        let node = NodeId::from_bytes([1; 16]);
+        let acks = Acks::new();
+        let stream = acks.open(node);
+        let mut news = acks.subscribe();
+        acks.put(node, v1::Ack { revision: 7, overlay_mtu: 1450, ..v1::Ack::default() });
+        assert!(news.has_changed().expect("open"));
+        news.mark_unchanged();
+        let row = acks.rows()[&node].clone();
+        assert_eq!((row.revision.0, row.overlay_mtu_bytes, row.sessions), (7, 1450, 1));
+        drop(stream);
+        assert!(news.has_changed().expect("open"), "the end of a stream is news too");
+    }
 }

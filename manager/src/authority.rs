@@ -13,12 +13,13 @@ const SERVICES: [&str; 5] = [
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 32] = [
+const ROWS: [(&str, Who); 33] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
     ("/swarmnet.v1.Control/CreateNetwork", Who::Manager),
     ("/swarmnet.v1.Control/RemoveNetwork", Who::Manager),
     ("/swarmnet.v1.Control/ListNetworks", Who::AnyNode),
     ("/swarmnet.v1.Control/InspectNetwork", Who::AnyNode),
+    ("/swarmnet.v1.Control/ClearEndpoint", Who::Manager),
     ("/swarmnet.v1.Control/CreateService", Who::Manager),
     ("/swarmnet.v1.Control/UpdateService", Who::Manager),
     ("/swarmnet.v1.Control/RemoveService", Who::Manager),

@@ -74,6 +74,13 @@ impl Control for ControlGrpc {
         self.network_inspect(&request.into_inner().reference).await.map(Response::new)
     }
 
+    async fn clear_endpoint(
+        &self,
+        request: Request<v1::ClearEndpointRequest>,
+    ) -> Answer<v1::ClearEndpointResponse> {
+        self.endpoint_clear(request.into_inner()).await.map(Response::new)
+    }
+
     async fn create_service(
         &self,
         request: Request<v1::CreateServiceRequest>,

@@ -71,6 +71,7 @@ struct Session {
 
 impl Session {
     async fn run(mut self, mut incoming: Streaming<v1::AgentMessage>, hello: v1::Hello) {
+        let _open = self.acks.open(self.node);
         if let Err(status) = self.welcome(hello).await {
             drop(self.out.send(Err(status)).await);
             return;
@@ -111,7 +112,6 @@ impl Session {
             self.writer.write(Command::ReleaseSandboxes { node, sandboxes }, &[]).await?;
         }
         self.sent = Revision(hello.have_revision);
-        self.acks.seen(node);
         if hello.have_revision == 0 { self.snapshot().await } else { self.update().await }
     }
 
@@ -180,7 +180,7 @@ impl Session {
     fn hear(&self, said: v1::AgentMessage) {
         match said.message {
             Some(agent_message::Message::Ack(ack)) => {
-                self.acks.put(self.node, Revision(ack.revision), ack.failures);
+                self.acks.put(self.node, ack);
             }
             Some(agent_message::Message::Heartbeat(_) | agent_message::Message::Hello(_))
             | None => {

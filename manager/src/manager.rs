@@ -42,6 +42,8 @@ const PING_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeCondition {
     Ready,
+    /// The daemon has not answered just now; it may yet.
+    Doubted,
     /// The daemon is silent, the machine answers.
     AgentLost,
     Down,

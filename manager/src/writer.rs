@@ -17,7 +17,7 @@ use swarmnet_types::{Revision, Role};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
-use crate::raft::{Leader, ProposeError, QUORUM_LOST, RaftNode};
+use crate::raft::{Leader, Leadership, ProposeError, QUORUM_LOST, RaftNode};
 
 /// Format of a proposal on its way to the leader.
 pub(crate) const PROPOSAL_FORMAT: u32 = 1;
@@ -111,12 +111,29 @@ impl Writer {
         match self.raft.propose(proposal.clone()).await {
             Ok(done) => Some(Ok(done)),
             Err(ProposeError::Rejected(rejection)) => Some(Err(rejection)),
-            Err(ProposeError::NotLeader { leader }) => self.pass_on(leader?, proposal).await,
+            Err(ProposeError::NotLeader { leader }) => {
+                let leader = leader?;
+                // A leader that has died may leave us without an answer long after its successor is elected.
+                tokio::select! {
+                    verdict = self.pass_on(&leader, proposal) => verdict,
+                    () = self.replaced(&leader) => None, // cancel-safe: the request id makes it harmless to ask again
+                }
+            }
             Err(ProposeError::QuorumLost | ProposeError::Stopped { .. }) => None,
         }
     }
 
-    async fn pass_on(&self, leader: Leader, proposal: &Proposal) -> Option<Verdict> {
+    /// Waits until another manager leads.
+    async fn replaced(&self, leader: &Leader) {
+        let mut leadership = self.raft.leadership();
+        let is_other = |now: &Leadership| now.leader.as_ref().is_some_and(|now| now != leader);
+        if leadership.wait_for(is_other).await.is_err() {
+            // Raft has stopped: no successor will be seen here.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn pass_on(&self, leader: &Leader, proposal: &Proposal) -> Option<Verdict> {
         let addr: SocketAddr = leader.addr.parse().ok()?;
         let channel = swarmnet_pki::channel(addr, Role::Manager, &self.tls);
         let request = v1::ProposeRequest {

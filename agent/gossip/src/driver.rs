@@ -1,8 +1,9 @@
 //! The one worker: owns the socket, the clock, the keys and the engine.
 //!
-//! Inputs: datagrams, `watch`es of members and keys, commands of the handle, finished echoes. Outputs: datagrams, the `watch` of the
-//! liveness, counters. In each turn it first reads all that has arrived, then fires what is due: a late turn must not hold an
-//! answer for missing that already lies in the socket's buffer. A turn later than `STALL_MS` distrusts the silence it saw.
+//! Inputs: datagrams, `watch`es of members and keys, commands of the handle, finished echoes. Outputs: datagrams, the `watch`es of
+//! the liveness and of the doubts, counters. In each turn it first reads all that has arrived, then fires what is due: a late turn
+//! must not hold an answer for missing that already lies in the socket's buffer. A turn later than `STALL_MS` distrusts the silence
+//! it saw.
 //!
 //! Stopping the worker says nothing to the peers: a stopped daemon is agent-lost, and only [`GossipHandle::leave`] is a good-bye.
 
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::echo::Echo;
 use crate::engine::Engine;
 use crate::identity::Identity;
-use crate::members::{Liveness, Members};
+use crate::members::{Doubts, Liveness, Members};
 use crate::replay::ReplayGuard;
 use crate::seal::{DATAGRAM_BYTES_MAX, Keys, Sealer, Stamp};
 use crate::stats::{Refusal, Stats, StatsSnapshot, bump};
@@ -74,6 +75,7 @@ pub struct Gossip;
 #[derive(Debug, Clone)]
 pub struct GossipHandle {
     liveness: watch::Receiver<Arc<Liveness>>,
+    doubts: watch::Receiver<Arc<Doubts>>,
     commands: mpsc::Sender<Command>,
     stats: Arc<Stats>,
 }
@@ -95,6 +97,7 @@ impl Gossip {
         let me = Identity::new(node, session, gossip, vtep);
         let seed = rand::rng().random();
         let (liveness_tx, liveness) = watch::channel(Arc::default());
+        let (doubts_tx, doubts) = watch::channel(Arc::default());
         let (commands, commands_rx) = mpsc::channel(COMMAND_DEPTH);
         let stats = Arc::new(Stats::default());
         let worker = Worker {
@@ -112,12 +115,13 @@ impl Gossip {
             echo: Arc::new(config.echo),
             echoes: FuturesUnordered::new(),
             liveness: liveness_tx,
+            doubts: doubts_tx,
             stats: Arc::clone(&stats),
             clock,
             shutdown: supervisor.token().clone(),
         };
         supervisor.spawn_critical("gossip", worker.run());
-        GossipHandle { liveness, commands, stats }
+        GossipHandle { liveness, doubts, commands, stats }
     }
 }
 
@@ -125,6 +129,11 @@ impl GossipHandle {
     /// The verdicts, replaced as a whole at each change.
     pub fn liveness(&self) -> watch::Receiver<Arc<Liveness>> {
         self.liveness.clone()
+    }
+
+    /// Whose agent is not heard. Apart from the liveness, because suspicions come and go and change nothing in the kernel.
+    pub fn doubts(&self) -> watch::Receiver<Arc<Doubts>> {
+        self.doubts.clone()
     }
 
     /// Tells the peers that this node leaves the cluster for good; returns when the datagrams are sent (they may be lost: the
@@ -167,6 +176,7 @@ struct Worker<E> {
     /// At most one for each peer and one for the witness.
     echoes: FuturesUnordered<EchoInFlight>,
     liveness: watch::Sender<Arc<Liveness>>,
+    doubts: watch::Sender<Arc<Doubts>>,
     stats: Arc<Stats>,
     clock: Clock,
     shutdown: CancellationToken,
@@ -216,6 +226,13 @@ impl<E: Echo> Worker<E> {
         if let Some(liveness) = self.engine.advance(self.clock.now_ms()) {
             self.liveness.send_replace(Arc::new(liveness));
         }
+        self.doubts.send_if_modified(|now| {
+            let changed = **now != *self.engine.doubts();
+            if changed {
+                *now = Arc::new(self.engine.doubts().clone());
+            }
+            changed
+        });
         self.stats.cut_off.store(self.engine.is_cut_off(), Ordering::Relaxed);
         while let Some((target, addr)) = self.engine.next_echo() {
             bump(&self.stats.echoes_sent);

@@ -20,7 +20,7 @@ use swarmnet_types::NodeId;
 use crate::config::foca_config;
 use crate::filter;
 use crate::identity::Identity;
-use crate::members::{Liveness, Members};
+use crate::members::{Doubts, Liveness, Members};
 use crate::stats::Refusal;
 use crate::table::{Table, Target};
 
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     sends: VecDeque<(SocketAddr, Bytes)>,
     /// Bounded by use, and by one in flight for each peer.
     echoes: VecDeque<(Target, IpAddr)>,
+    /// As of the last tick.
+    doubts: Doubts,
     next_tick_ms: u64,
     next_announce_ms: u64,
     announce_round: usize,
@@ -69,6 +71,7 @@ impl Engine {
             timer_token: TimerToken::default(),
             sends: VecDeque::new(),
             echoes: VecDeque::new(),
+            doubts: Doubts::new(),
             next_tick_ms: now_ms,
             next_announce_ms: now_ms,
             announce_round: 0,
@@ -146,6 +149,7 @@ impl Engine {
         self.table.set_suspects(&self.suspects());
         self.next_tick_ms = now_ms + if self.table.is_calm() { CALM_TICK_MS } else { TICK_MS };
         let liveness = self.table.judge(now_ms);
+        self.doubts = self.table.doubts(now_ms);
         self.echoes.extend(self.table.echoes_due(now_ms));
         for node in self.table.take_silent() {
             self.suspect(node, now_ms);
@@ -173,6 +177,10 @@ impl Engine {
 
     pub(crate) fn next_echo(&mut self) -> Option<(Target, IpAddr)> {
         self.echoes.pop_front()
+    }
+
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
     }
 
     pub(crate) fn is_cut_off(&self) -> bool {

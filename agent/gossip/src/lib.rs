@@ -33,6 +33,6 @@ mod track;
 pub use driver::{Gossip, GossipConfig, GossipHandle, Local};
 pub use echo::Echo;
 pub use icmp::{IcmpEcho, IcmpError};
-pub use members::{Condition, Liveness, Member, Members, NodeState};
+pub use members::{Condition, Doubts, Liveness, Member, Members, NodeState};
 pub use seal::{Key, Keys};
 pub use stats::{Refusals, StatsSnapshot};

@@ -1,6 +1,6 @@
 //! The nouns at the border of this crate: who may be a member, and what is known of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use swarmnet_types::NodeId;
@@ -22,6 +22,10 @@ pub type Members = BTreeMap<NodeId, Member>;
 
 /// What is known of each node. A member that is absent has no verdict yet: treat it as alive.
 pub type Liveness = BTreeMap<NodeId, NodeState>;
+
+/// Nodes whose agent is not heard at this moment and that are not dead: suspects, which may yet refute it, and those whose agent is
+/// lost.
+pub type Doubts = BTreeSet<NodeId>;
 
 /// The verdict on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

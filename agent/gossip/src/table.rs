@@ -26,7 +26,7 @@ use std::ops::Bound;
 use swarmnet_types::NodeId;
 
 use crate::identity::Identity;
-use crate::members::{Condition, Liveness, Members, NodeState};
+use crate::members::{Condition, Doubts, Liveness, Members, NodeState};
 use crate::peer::{Gossip, Peer, Verdict};
 use crate::track::Track;
 
@@ -246,6 +246,11 @@ impl Table {
             }
         }
         std::mem::take(&mut self.changed).then(|| self.liveness())
+    }
+
+    pub(crate) fn doubts(&self, now_ms: u64) -> Doubts {
+        let doubted = self.peers.iter().filter(|(_, peer)| peer.is_unheard(now_ms));
+        doubted.map(|(node, _)| *node).collect()
     }
 
     /// Gossip hears and suspects nobody amiss, except those that are dead anyway.

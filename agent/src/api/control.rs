@@ -266,6 +266,18 @@ impl Control for ControlProxy {
         }
     }
 
+    /// Networks of this node have no endpoints that outlive their sandbox.
+    async fn clear_endpoint(
+        &self,
+        request: Request<v1::ClearEndpointRequest>,
+    ) -> Answer<v1::ClearEndpointResponse> {
+        if self.local(&request.get_ref().network)?.is_some() {
+            let text = request.into_inner().name;
+            return Err(refused(&LocalError::NoSandbox { text }));
+        }
+        write!(self, request, clear_endpoint)
+    }
+
     async fn create_service(
         &self,
         request: Request<v1::CreateServiceRequest>,

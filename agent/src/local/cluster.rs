@@ -21,7 +21,7 @@ use super::error::LocalError;
 
 /// How many managers are tried for one call before the user hears of it.
 const ATTEMPTS: u32 = 5;
-/// Between two attempts: a leader's successor is elected within a second or two (C4).
+/// Between two attempts, once another manager was asked at once: a leader's successor is elected within a second or two (C4).
 const PAUSE: Duration = Duration::from_millis(400);
 /// The longest one attempt may take: Docker's own limit for a request.
 const ATTEMPT_MAX: Duration = Duration::from_secs(20);
@@ -94,7 +94,7 @@ impl Cluster {
         }
         let mut last = None;
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
+            if attempt > 1 {
                 tokio::time::sleep(PAUSE).await;
             }
             match self.attempt(&call).await {

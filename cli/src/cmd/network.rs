@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use swarmnet_proto::v1;
 use swarmnet_types::{AttachmentSpec, Mac, Name, Network};
+use tonic::Code;
 
 use super::refs::{confirm, each_reference, key_values, wait};
 use crate::client::{Daemon, request_id};
@@ -100,7 +101,7 @@ pub(crate) struct ConnectArgs {
 pub(crate) struct DisconnectArgs {
     network: String,
     sandbox: String,
-    /// Also when the sandbox is gone
+    /// Also when the sandbox is gone with its node
     #[arg(short, long)]
     force: bool,
 }
@@ -134,12 +135,23 @@ pub(crate) async fn run(command: NetworkCommand, mut daemon: Daemon) -> Result<(
             daemon.node.connect_network(request).await?;
             Ok(())
         }
-        NetworkCommand::Disconnect(args) => {
-            let DisconnectArgs { network, sandbox, force } = args;
-            let request = v1::DisconnectNetworkRequest { sandbox, network, force };
-            daemon.node.disconnect_network(request).await?;
+        NetworkCommand::Disconnect(args) => disconnect(args, &mut daemon).await,
+    }
+}
+
+/// With force, a sandbox that is not here may be one of a dead node, whose endpoint the cluster still holds (`sw:C28`: by name).
+async fn disconnect(args: DisconnectArgs, daemon: &mut Daemon) -> Result<(), CliError> {
+    let DisconnectArgs { network, sandbox, force } = args;
+    let request =
+        v1::DisconnectNetworkRequest { sandbox: sandbox.clone(), network: network.clone() };
+    match daemon.node.disconnect_network(request).await {
+        Err(status) if force && status.code() == Code::NotFound => {
+            let request_id = request_id();
+            let request = v1::ClearEndpointRequest { request_id, network, name: sandbox };
+            daemon.control.clear_endpoint(request).await?;
             Ok(())
         }
+        other => Ok(other.map(drop)?),
     }
 }
 

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use swarmnet_proto::v1;
+use tokio::time::sleep;
 use tonic::Status;
 
 use crate::client::Daemon;
 use crate::error::{CliError, report};
 use crate::format::{interactive, print_line};
+
+/// A wait that takes longer is explained.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// `key=value`, or `key` with an empty value; the last of two equal keys wins (`sw:C1`).
 pub(crate) fn key_values(words: &[String]) -> Result<BTreeMap<String, String>, CliError> {
@@ -65,27 +70,61 @@ pub(crate) fn confirm(question: &str, force: bool) -> Result<(), CliError> {
     }
 }
 
-/// Waits until every live node that is concerned has the revision in its kernel.
+/// Waits until every live node that is concerned has the revision in its kernel. On a terminal it shows how far that is; elsewhere it
+/// says once whom it waits for when that takes long.
 pub(crate) async fn wait(daemon: &mut Daemon, revision: u64) -> Result<(), CliError> {
     let request = v1::WaitRequest { revision };
     let mut progress = daemon.control.wait(request).await?.into_inner();
-    let mut failures = Vec::new();
+    let mut last = v1::WaitProgress::default();
+    let mut slow = std::pin::pin!(sleep(SLOW));
     let mut drawn = false;
-    while let Some(step) = progress.message().await? {
-        if interactive() && !step.done {
-            eprint!("\r\x1b[2K{} of {} nodes ready", step.acked, step.total);
-            drawn = true;
+    while !last.done {
+        // cancel-safe: a stream's next message stays in it, and the deadline lives outside
+        tokio::select! {
+            step = progress.message() => match step? {
+                Some(step) => last = step,
+                None => break,
+            },
+            () = &mut slow, if !interactive() && !slow.is_elapsed() => {
+                eprintln!("swarmnet: {}", waits_for(&last));
+            }
         }
-        failures = step.failures;
-        if step.done {
-            break;
+        if interactive() && !last.done {
+            eprint!("\r\x1b[2K{}", waits_for(&last));
+            drawn = true;
         }
     }
     if drawn {
         eprint!("\r\x1b[2K");
     }
-    for failure in &failures {
+    for failure in &last.failures {
         eprintln!("swarmnet: warning: {failure}");
     }
     Ok(())
+}
+
+/// `3 of 5 nodes ready, waiting for a1, a2`.
+fn waits_for(step: &v1::WaitProgress) -> String {
+    let left = step.total.saturating_sub(step.acked);
+    let named = u32::try_from(step.missing.len()).unwrap_or(left);
+    let rest = match left.saturating_sub(named) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let (acked, total, missing) = (step.acked, step.total, step.missing.join(", "));
+    format!("{acked} of {total} nodes ready, waiting for {missing}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_waited_for_are_named() {
+        let missing = vec!["a1".to_owned(), "a2".to_owned()];
+        let step = v1::WaitProgress { acked: 1, total: 3, missing, ..Default::default() };
+        assert_eq!(waits_for(&step), "1 of 3 nodes ready, waiting for a1, a2");
+        let step = v1::WaitProgress { total: 10, ..step };
+        assert_eq!(waits_for(&step), "1 of 10 nodes ready, waiting for a1, a2 and 7 more");
+    }
 }

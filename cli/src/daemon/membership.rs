@@ -2,7 +2,6 @@
 //!
 //! One change at a time. What a failed init or join had begun is undone: the node is then as before.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -160,24 +159,25 @@ impl Node {
 
     /// The gossip's verdicts in the manager's words.
     fn liveness(&self, supervisor: &Supervisor) -> Liveness {
-        let mut verdicts = self.agent.liveness();
+        let (mut verdicts, mut doubts) = (self.agent.liveness(), self.agent.doubts());
         let (tx, rx) = watch::channel(Arc::default());
         supervisor.spawn_transient("liveness", async move {
             loop {
-                let now: BTreeMap<_, _> = verdicts
+                let doubted = Arc::clone(&doubts.borrow_and_update());
+                let now = verdicts
                     .borrow_and_update()
                     .iter()
                     .map(|(node, state)| {
-                        let condition = match state.condition {
-                            swarmnet_gossip::Condition::Alive => NodeCondition::Ready,
-                            swarmnet_gossip::Condition::AgentLost => NodeCondition::AgentLost,
-                            swarmnet_gossip::Condition::Dead => NodeCondition::Down,
-                        };
-                        (*node, condition)
+                        (*node, condition(state.condition, doubted.contains(node)))
                     })
                     .collect();
                 tx.send_replace(Arc::new(now));
-                if verdicts.changed().await.is_err() {
+                // cancel-safe: watches lose nothing
+                let open = tokio::select! {
+                    open = verdicts.changed() => open,
+                    open = doubts.changed() => open,
+                };
+                if open.is_err() {
                     return;
                 }
             }
@@ -468,6 +468,15 @@ fn init_config(
         cert_expiry,
         avoid: host_routes(),
     })
+}
+
+fn condition(verdict: swarmnet_gossip::Condition, doubted: bool) -> NodeCondition {
+    match verdict {
+        swarmnet_gossip::Condition::Alive if doubted => NodeCondition::Doubted,
+        swarmnet_gossip::Condition::Alive => NodeCondition::Ready,
+        swarmnet_gossip::Condition::AgentLost => NodeCondition::AgentLost,
+        swarmnet_gossip::Condition::Dead => NodeCondition::Down,
+    }
 }
 
 /// The service on the unix socket.

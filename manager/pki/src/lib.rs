@@ -33,7 +33,7 @@ pub use identity::{NodeIdentity, NodeKey, Validity};
 pub use limiter::JoinLimiter;
 pub use peer::{Caller, Peer};
 pub use tls::accept::{AcceptStats, Incoming, NodeStream};
-pub use tls::connect::{channel, explain, join_channel};
+pub use tls::connect::{channel, explain, is_nobody_there, join_channel};
 pub use tls::error::ConnectError;
 pub use tls::store::TlsStore;
 pub use token::{JoinSecret, JoinToken, TokenError};

@@ -6,19 +6,17 @@ use swarmnet_manager_core::{Command, Secret};
 use swarmnet_proto::v1;
 use swarmnet_types::{Revision, Role};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
 use tonic::Status;
 
 use super::{ControlGrpc, id};
-use crate::acks;
+use crate::acks::{self, Others};
 use crate::join;
-use crate::manager::NodeCondition;
+use crate::manager::{Liveness, NodeCondition};
 
 /// How long a caller is kept waiting at most.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Other managers' agents are asked about this often while someone waits.
-const ASK_EVERY: Duration = Duration::from_millis(20);
 
 impl ControlGrpc {
     pub(super) async fn token(
@@ -68,9 +66,12 @@ impl ControlGrpc {
         revision: u64,
     ) -> impl Stream<Item = Result<v1::WaitProgress, Status>> + Send {
         let start = Waiting {
-            changed: self.acks.subscribe(),
+            said: self.acks.subscribe(),
+            liveness: self.liveness.clone(),
+            applied: self.writer.raft().state().applied(),
+            others: Others::new(self.writer.clone()),
             deadline: Instant::now() + WAIT_MAX,
-            started: false,
+            last: None,
             control: self,
         };
         futures_util::stream::unfold(Some(start), move |waiting| async move {
@@ -83,23 +84,48 @@ impl ControlGrpc {
 /// Someone waits.
 struct Waiting {
     control: ControlGrpc,
-    changed: watch::Receiver<u64>,
+    /// Of this manager's agents.
+    said: watch::Receiver<u64>,
+    liveness: Liveness,
+    applied: watch::Receiver<Revision>,
+    others: Others,
     deadline: Instant,
-    started: bool,
+    last: Option<v1::WaitProgress>,
 }
 
 impl Waiting {
-    /// The next step, and what goes on after it.
+    /// The next step that differs from the last, and what goes on after it.
     async fn step(mut self, wanted: Revision) -> (v1::WaitProgress, Option<Self>) {
-        if self.started {
-            // Either this manager's agents say something, or it is time to ask the others again.
-            drop(timeout(ASK_EVERY, self.changed.changed()).await);
+        loop {
+            if self.last.is_some() {
+                self.news().await;
+            }
+            let step = self.look(wanted);
+            if self.last.as_ref() != Some(&step) {
+                self.last = Some(step.clone());
+                let next = (!step.done).then_some(self);
+                return (step, next);
+            }
         }
-        self.started = true;
+    }
+
+    /// Waits until something may have changed, or the time is over.
+    async fn news(&mut self) {
+        // cancel-safe: watches lose nothing, questions to others live outside. An input that is gone says nothing more.
+        tokio::select! {
+            Ok(()) = self.said.changed() => {}
+            Ok(()) = self.liveness.changed() => {}
+            Ok(()) = self.applied.changed() => {}
+            () = self.others.next() => {}
+            () = sleep_until(self.deadline) => {}
+        }
+    }
+
+    fn look(&self, wanted: Revision) -> v1::WaitProgress {
         let control = &self.control;
-        let rows = acks::gather(&control.writer, &control.acks).await;
+        let known = self.others.known(&control.acks);
         let alive = acks::alive(&control.liveness);
-        let mut step = acks::progress(&control.writer, &rows, &alive, wanted);
+        let mut step = control.writer.read(|s| acks::progress(s, &known, &alive, wanted));
         if Instant::now() >= self.deadline && !step.done {
             let late = step.missing.iter();
             let late: Vec<_> =
@@ -107,7 +133,6 @@ impl Waiting {
             step.failures.extend(late);
             step.done = true;
         }
-        let next = (!step.done).then_some(self);
-        (step, next)
+        step
     }
 }

@@ -2,11 +2,11 @@
 
 use swarmnet_manager_core::{Command, CreateNetwork, Outcome, RemoveNetwork, State};
 use swarmnet_proto::v1;
-use swarmnet_types::{Network, NetworkSpec};
+use swarmnet_types::{Network, NetworkSpec, NodeId};
 use tonic::Status;
 
 use super::{ControlGrpc, id, missing};
-use crate::acks;
+use crate::acks::{self, Others};
 use crate::manager::NodeCondition;
 use crate::writer::refusal;
 
@@ -46,6 +46,34 @@ impl ControlGrpc {
         Ok(v1::RemoveNetworkResponse { id: id(network.as_bytes()), revision: revision.0 })
     }
 
+    /// Endpoints of a dead node hold their network for as long as it is dead. Those of a node that lives are its own affair.
+    pub(super) async fn endpoint_clear(
+        &self,
+        request: v1::ClearEndpointRequest,
+    ) -> Result<v1::ClearEndpointResponse, Status> {
+        let v1::ClearEndpointRequest { request_id, network, name } = request;
+        let (endpoint, at, host) = self.writer.read(|s| {
+            let network = s.find_network(&network).map_err(|err| refusal(&err))?;
+            let found = s.endpoints_on(network.id).find(|e| e.name.as_str() == name);
+            let found = found.ok_or_else(|| {
+                let network = &network.spec.name;
+                Status::not_found(format!(
+                    "container {name} is not connected to the network {network}"
+                ))
+            })?;
+            let host = s.node(found.node).map(|n| n.name.clone()).unwrap_or_default();
+            Ok::<_, Status>((found.id, found.node, host))
+        })?;
+        if acks::alive(&self.liveness).get(&at) != Some(&NodeCondition::Down) {
+            return Err(Status::failed_precondition(format!(
+                "{name} runs on node {host}, which is not down: disconnect it there"
+            )));
+        }
+        let command = Command::Detach { node: at, endpoints: vec![endpoint] };
+        let (revision, _) = self.writer.write(command, &request_id).await?;
+        Ok(v1::ClearEndpointResponse { revision: revision.0 })
+    }
+
     pub(super) async fn network_inspect(
         &self,
         reference: &str,
@@ -54,10 +82,15 @@ impl ControlGrpc {
             .writer
             .read(|s| s.find_network(reference).map(|n| detail(s, n)))
             .map_err(|err| refusal(&err))?;
-        let rows = acks::gather(&self.writer, &self.acks).await;
+        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
         for node in &mut detail.nodes {
-            let known = swarmnet_types::NodeId::try_from(&node.node[..]).ok();
-            node.applied = known.and_then(|n| rows.get(&n)).map_or(0, |row| row.revision.0);
+            let known = NodeId::try_from(&node.node[..]).ok();
+            let Some(row) = known.and_then(|n| rows.get(&n)) else { continue };
+            node.applied = row.revision.0;
+            node.repaired = row.repaired;
+            if node.mtu == 0 {
+                node.mtu = row.overlay_mtu_bytes;
+            }
         }
         Ok(detail)
     }
@@ -71,7 +104,7 @@ fn detail(state: &State, network: &Network) -> v1::NetworkDetail {
             node: id(node.id.as_bytes()),
             name: node.name.clone(),
             applied: 0,
-            // Found by each node from its own underlay unless the user set one.
+            // Else what the node says that it found.
             mtu: mtu.map_or(0, u32::from),
             peers: u32::try_from(peers).unwrap_or(u32::MAX),
             repaired: 0,

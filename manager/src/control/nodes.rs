@@ -8,7 +8,7 @@ use swarmnet_types::{Node, NodeId, Role};
 use tonic::Status;
 
 use super::{ControlGrpc, id};
-use crate::acks::{self, Ack};
+use crate::acks::{self, Ack, Others};
 use crate::manager::NodeCondition;
 use crate::raft::RaftStatus;
 use crate::writer::refusal;
@@ -45,7 +45,7 @@ impl ControlGrpc {
     }
 
     pub(super) async fn node_list(&self) -> Vec<v1::NodeStatus> {
-        let rows = acks::gather(&self.writer, &self.acks).await;
+        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
         let raft = self.writer.raft().status();
         let nodes: Vec<Node> = self.writer.read(|s| s.nodes().cloned().collect());
         nodes.iter().map(|node| self.status(node, &raft, &rows)).collect()
@@ -60,7 +60,7 @@ impl ControlGrpc {
         let reference = if reference == "self" { &own } else { reference };
         let node =
             self.writer.read(|s| s.find_node(reference).cloned()).map_err(|err| refusal(&err))?;
-        let rows = acks::gather(&self.writer, &self.acks).await;
+        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
         Ok(self.status(&node, &self.writer.raft().status(), &rows))
     }
 
@@ -91,7 +91,7 @@ impl ControlGrpc {
             .writer
             .read(|s| s.find_node(&request.reference).map(|n| n.id))
             .map_err(|err| refusal(&err))?;
-        let alive = matches!(self.condition(node), NodeCondition::Ready | NodeCondition::AgentLost);
+        let alive = !matches!(self.condition(node), NodeCondition::Down | NodeCondition::Unknown);
         let command = Command::RemoveNode(RemoveNode {
             node: request.reference,
             force: request.force,
@@ -105,7 +105,7 @@ impl ControlGrpc {
 impl From<NodeCondition> for v1::NodeState {
     fn from(condition: NodeCondition) -> Self {
         match condition {
-            NodeCondition::Ready => Self::Ready,
+            NodeCondition::Ready | NodeCondition::Doubted => Self::Ready,
             NodeCondition::AgentLost => Self::AgentLost,
             NodeCondition::Down => Self::Down,
             NodeCondition::Unknown => Self::Unknown,

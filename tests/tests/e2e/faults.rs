@@ -6,15 +6,18 @@ use swarmnet_tests::{Lab, eventually, stderr, stdout};
 
 use crate::{field, web};
 
-/// C4 promises 2 s on a machine with time to spare; a test machine may be busy.
-const WRITE_MAX: Duration = Duration::from_secs(5);
-/// C10 promises 5 s; likewise.
-const EVICT_MAX: Duration = Duration::from_secs(10);
+/// C4: from the kill of the leader to the answer, which comes when every live node has the change. Idle: 1.1 s.
+const WRITE_MAX: Duration = Duration::from_secs(2);
+/// C10: from the crash to the first of `QUIET` requests without the dead task. Idle: about 3 s.
+const EVICT_MAX: Duration = Duration::from_secs(5);
+/// For what comes back; it has no promise.
+const RETURN_MAX: Duration = Duration::from_secs(10);
 /// Requests without the dead task that count as its absence: two tasks are missed by chance once in 2^20.
 const QUIET: usize = 20;
 
+/// A request to a dead task is not answered at all, so it must not wait long.
 fn ask(lab: &Lab, target: &str) -> Option<String> {
-    let out = lab.exec("c1", &["curl", "-sS", "--max-time", "1", &format!("http://{target}/")]);
+    let out = lab.exec("c1", &["curl", "-sS", "--max-time", "0.5", &format!("http://{target}/")]);
     out.status.success().then(|| field(&stdout(&out), "sandbox"))
 }
 
@@ -32,19 +35,20 @@ fn writes_go_on_after_the_leaders_death() {
     lab.ok("m2", "service publish web published=5000,target=80");
     let dead = leader(&lab);
     let other = ["m1", "m2", "m3"].into_iter().find(|m| *m != dead).expect("there are three");
-    lab.node("kill", &dead);
     let begun = Instant::now();
-    lab.ok(other, "service publish -d web published=5001,target=80");
+    lab.node("kill", &dead);
+    lab.ok(other, "service publish web published=5001,target=80");
     let took = begun.elapsed();
     println!("a write after the leader's death took {:.2} s", took.as_secs_f32());
     assert!(took < WRITE_MAX, "{took:?}");
+    assert_eq!(ask(&lab, "192.0.2.51:5001").as_deref(), Some("w1"), "it is in the kernel");
     // What was acknowledged before is there, and the dead one learns of the rest.
     lab.node("start", &dead);
     let knows_both = || {
         let services = stdout(&lab.swarmnet(&dead, "service ls"));
         services.contains("5000") && services.contains("5001")
     };
-    assert!(eventually(EVICT_MAX, knows_both).is_some(), "{}", lab.ok(&dead, "service ls"));
+    assert!(eventually(RETURN_MAX, knows_both).is_some(), "{}", lab.ok(&dead, "service ls"));
 }
 
 #[test]
@@ -90,26 +94,52 @@ fn a_crashed_node_leaves_balancing_without_any_manager() {
 
 /// Crashes `node`; its task must go out of balancing on every entry node, the other one must stay.
 fn evicts(lab: &Lab, node: &str, task: &str, other: &str) {
-    lab.node("crash", node);
     let begun = Instant::now();
+    lab.node("crash", node);
     let mut quiet = 0;
     let mut at = 0;
+    let mut took = begun.elapsed();
     while quiet < QUIET {
         let target = ["192.0.2.51:5000", "192.0.2.53:5000"][at % 2];
         at += 1;
-        match ask(lab, target) {
-            Some(who) => {
-                assert_ne!(who, task, "a dead task answers");
-                assert_eq!(who, other);
-                quiet += 1;
-            }
-            None => quiet = 0,
+        if let Some(who) = ask(lab, target) {
+            assert_ne!(who, task, "a dead task answers");
+            assert_eq!(who, other);
+            quiet += 1;
+        } else {
+            quiet = 0;
+            took = begun.elapsed();
         }
-        assert!(begun.elapsed() < EVICT_MAX + EVICT_MAX, "{task} is still in balancing");
+        assert!(begun.elapsed() < EVICT_MAX + RETURN_MAX, "{task} is still in balancing");
     }
-    let took = begun.elapsed();
     println!("{task} was out of balancing within {:.2} s", took.as_secs_f32());
     assert!(took < EVICT_MAX, "{took:?}");
+}
+
+#[test]
+fn an_endpoint_of_a_dead_node_is_cleared_by_force_and_no_other() {
+    let lab = web("stale", "--managers 1 --agents 2", &["a1", "a2"]);
+    lab.node("crash", "a2");
+    let clear = |name: &str| lab.swarmnet("m1", &format!("network disconnect -f overnet {name}"));
+    let cleared = || clear("w2").status.success();
+    assert!(eventually(RETURN_MAX, cleared).is_some(), "{}", stderr(&clear("w2")));
+    let left = lab.ok("m1", "network inspect overnet");
+    assert!(left.contains("w1") && !left.contains("w2"), "{left}");
+    let refused = |name: &str, want: &str| {
+        let out = clear(name);
+        assert_eq!(out.status.code(), Some(1), "{}", stdout(&out));
+        assert!(stderr(&out).contains(want), "{}", stderr(&out));
+    };
+    refused("w2", "container w2 is not connected to the network overnet");
+    refused("w1", "w1 runs on node a1, which is not down: disconnect it there");
+    let out = lab.swarmnet("m1", "network disconnect overnet w1");
+    assert!(!out.status.success(), "without force only what is here");
+    assert_eq!(ask_vip(&lab), "w1", "it is as it was");
+}
+
+/// Who answers for `web` in a sandbox on node m1.
+fn ask_vip(lab: &Lab) -> String {
+    field(&lab.ok("m1", "run --network overnet -- curl -sS --max-time 2 http://web/"), "sandbox")
 }
 
 #[test]
@@ -125,5 +155,5 @@ fn without_a_majority_writes_fail_and_traffic_goes_on() {
     lab.node("start", "m2");
     lab.node("start", "m3");
     let writes = || lab.swarmnet("m1", "network create -d overlay later").status.success();
-    assert!(eventually(EVICT_MAX, writes).is_some(), "writes go on when two are back");
+    assert!(eventually(RETURN_MAX, writes).is_some(), "writes go on when two are back");
 }

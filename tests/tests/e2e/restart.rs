@@ -1,4 +1,4 @@
-//! What a daemon that starts again still knows, with no manager to ask (C10).
+//! What a daemon that starts again still knows, with no manager to ask, and one that stood still is not blamed for (C10).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -76,4 +76,40 @@ fn a_damaged_memory_of_deaths_is_named_and_nothing_is_changed() {
     let said = stderr(&out);
     assert!(!out.status.success() && said.contains("verdicts.json"), "{said}");
     assert_eq!(fs::read(&path).expect("still there"), half);
+}
+
+#[test]
+fn a_daemon_that_stands_still_for_3_s_is_not_taken_for_dead() {
+    let lab = web("stall", "--managers 1 --agents 3", &["a1", "a2"]);
+    let mut all =
+        [("a1", "w1"), ("a2", "w2")].map(|(node, task)| addresses(&lab, node, task)[0].clone());
+    all.sort();
+    let both = all.join(" ");
+    let [mut seen, mut own] = ["a1", "a2"].map(|node| asker(&lab, node));
+    for names in [&mut seen, &mut own] {
+        assert!(eventually(EVICT_MAX, || ask(names) == both).is_some(), "both have a name");
+    }
+    let pid = lab.folder().join("stall/a2/run/daemon.pid");
+    let signal = |name: &str| {
+        let script = format!("kill -{name} $(cat {})", pid.display());
+        assert!(lab.exec("a2", &["sh", "-c", &script]).status.success(), "{script}");
+    };
+    signal("STOP");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert_eq!(
+            ask(&mut seen),
+            both,
+            "its kernel answers: {:?} into the stall",
+            begun.elapsed()
+        );
+    }
+    signal("CONT");
+    // Nor does it take the others for dead because it did not hear them.
+    let begun = Instant::now();
+    while begun.elapsed() < EVICT_MAX / 2 {
+        assert_eq!(ask(&mut seen), both, "{:?} after the stall", begun.elapsed());
+        assert_eq!(ask(&mut own), both, "by the stalled one, {:?} after it", begun.elapsed());
+    }
+    assert!(lab.ok("a1", "agent status").contains("alive"));
 }

@@ -61,15 +61,25 @@ pub fn join_channel(addr: SocketAddr, ca: Fingerprint) -> Channel {
 /// What went wrong with a call, in one line: the reason for which no connection was made, or else what the peer said.
 pub fn explain(status: &Status) -> String {
     let mut deepest = None;
-    let mut next = std::error::Error::source(status);
-    while let Some(err) = next {
+    for err in causes(status) {
         if let Some(connect) = err.downcast_ref::<ConnectError>() {
             return connect.to_string();
         }
         deepest = Some(err);
-        next = err.source();
     }
     deepest.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+/// Did the peer's machine answer that nobody listens at the address? Its daemon does not run then.
+pub fn is_nobody_there(status: &Status) -> bool {
+    let mut connects = causes(status).filter_map(|err| err.downcast_ref::<ConnectError>());
+    connects.any(|connect| {
+        matches!(connect, ConnectError::Unreachable { err, .. } if err.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |err| err.source())
 }
 
 fn lazy(dial: impl Fn() -> Dial + Send + Sync + 'static) -> Channel {
