@@ -135,6 +135,8 @@ async fn a_session_that_cannot_be_opened_names_the_manager_to_leave() {
     let ended = one(&mut bench.config, false).await;
     assert_eq!((ended.by, ended.gap), (Some(gone), false));
     assert!(swarmnet_pki::explain(&ended.status).contains("cannot reach"), "{:?}", ended.status);
+    assert!(swarmnet_pki::is_nobody_there(&ended.status), "its machine says so");
+    assert!(!swarmnet_pki::is_nobody_there(&Status::unavailable("a manager's own word")));
 }
 
 #[tokio::test]

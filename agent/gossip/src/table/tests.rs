@@ -173,6 +173,23 @@ fn dead_stays_dead_until_gossip_hears_the_agent() {
 }
 
 #[test]
+fn a_suspect_is_in_doubt_until_it_is_heard_or_dead() {
+    let mut bench = Bench::new(4);
+    let doubts = |bench: &Bench| bench.table.doubts(bench.now_ms);
+    assert!(doubts(&bench).is_empty());
+    bench.table.set_suspects(&[node(2)]);
+    assert_eq!(doubts(&bench), [node(2)].into());
+    bench.table.gossip_up(&identity(2, 1), bench.now_ms);
+    assert!(doubts(&bench).is_empty(), "it refuted");
+    bench.silent = vec![2];
+    bench.down(&[2, 3]);
+    assert_eq!(doubts(&bench), [node(2), node(3)].into(), "before any verdict");
+    bench.run(2_000);
+    assert_eq!((bench.is(2), bench.is(3)), (Some(Dead), Some(AgentLost)));
+    assert_eq!(doubts(&bench), [node(3)].into(), "of the dead there is no doubt");
+}
+
+#[test]
 fn one_that_says_good_bye_is_dead_at_once() {
     let mut bench = Bench::new(3);
     let left = Identity { left: true, ..identity(2, 2) };
