@@ -26,6 +26,7 @@ pub mod object;
 pub mod op;
 pub mod plan;
 mod render;
+pub mod seen;
 
 pub use actual::{Actual, NsScope, NsState, Scope};
 pub use desired::Desired;
@@ -35,4 +36,4 @@ pub use object::{
     PortFlags, RouteKey, RouteRule, RouteTo, Vxlan,
 };
 pub use op::Op;
-pub use plan::{Plan, dead_flows, is_dead_flow, plan, update};
+pub use plan::{Object, Plan, dead_flows, is_dead_flow, plan, update};

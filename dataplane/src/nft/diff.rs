@@ -60,6 +60,27 @@ pub enum NftOp {
     },
 }
 
+impl NftOp {
+    /// Does it change an element of one of these maps whose key begins so, or what all elements depend on: the table, maps, chains,
+    /// rules?
+    pub(crate) fn concerns(&self, maps: impl Fn(&str) -> bool, prefix: &[u8]) -> bool {
+        match self {
+            Self::AddElems { map, elems, .. } | Self::DelElems { map, elems, .. } => {
+                maps(map) && elems.keys().any(|key| key.starts_with(prefix))
+            }
+            Self::AddCounter { .. } | Self::DelCounter { .. } => false,
+            Self::AddTable
+            | Self::DelTable
+            | Self::AddMap { .. }
+            | Self::DelMap { .. }
+            | Self::AddChain { .. }
+            | Self::DelChain { .. }
+            | Self::FlushChain { .. }
+            | Self::AddRule { .. } => true,
+        }
+    }
+}
+
 /// The operations that turn `actual` into `desired`; both are the same table. Empty when they are equal.
 pub fn diff(actual: Option<&Table>, desired: &Table) -> Vec<NftOp> {
     let empty = Table::new(desired.id.family, desired.id.name.clone());

@@ -28,6 +28,12 @@ pub fn ip(addr: IpAddr) -> Vec<u8> {
     }
 }
 
+/// The address of a value that is one; `None` for any other length.
+pub fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
 pub fn mac(mac: Mac) -> Vec<u8> {
     mac.0.to_vec()
 }

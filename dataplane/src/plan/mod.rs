@@ -18,6 +18,7 @@
 //! Operations do not depend on the success of earlier ones being checked: what failed is observed and planned again. A changed
 //! value is replaced in place, never removed first.
 
+mod about;
 mod objects;
 mod part;
 mod stage;
@@ -31,6 +32,8 @@ use crate::desired::Desired;
 use crate::object::{LinkName, Ns};
 use crate::op::Op;
 use crate::render::{self, Shape, Target};
+
+pub use about::Object;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use objects::detach;

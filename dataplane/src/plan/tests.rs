@@ -1,5 +1,6 @@
 //! Plans on the model kernel: sentences first, then properties over random wishes, faults and drift.
 
+mod about;
 mod fixture;
 mod property;
 

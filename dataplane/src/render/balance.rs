@@ -17,9 +17,10 @@ use swarmnet_types::{NetworkId, ServiceId};
 use crate::desired::{Desired, NodeLink, Sandbox, Service};
 use crate::names;
 use crate::nft::{
-    Datatype, Elem, Elems, Family, Hook, HookPoint, IfName, Load, MapSpec, Reject, Rule, Table,
-    ct_status, key,
+    Datatype, Elem, ElemData, Elems, Family, Hook, HookPoint, IfName, Load, MapSpec, NftOp, Reject,
+    Rule, Table, ct_status, key,
 };
+use crate::seen::Balancing;
 
 use super::pick::{Pick, Shape};
 
@@ -48,6 +49,35 @@ pub(crate) fn render(part: &Desired, shape: &Shape, sandbox: &Sandbox) -> Option
         table.base_chain("post", Hook::nat(HookPoint::Postrouting, 100), leave_rules(link));
     }
     Some(table)
+}
+
+const fn side(ipv6: bool) -> &'static Side {
+    if ipv6 { &V6 } else { &V4 }
+}
+
+/// Where a table leads packets to a virtual address.
+pub(crate) fn held(table: &Table, vip: IpAddr) -> Balancing<IpAddr> {
+    let side = side(vip.is_ipv6());
+    let vip = key::ip(vip);
+    let has = |map: &str| table.maps.get(map).is_some_and(|m| m.elements.contains_key(&vip));
+    if has(side.refused) {
+        return Balancing::Refused;
+    }
+    let slots = table.maps.get(side.slots).filter(|_| has(side.vips));
+    let Some(slots) = slots else { return Balancing::Unknown };
+    let of_vip = slots.elements.iter().filter(|(key, _)| key.starts_with(&vip));
+    let backend = |elem: &Elem| match &elem.data {
+        ElemData::Value(bytes) => key::read_ip(bytes),
+        ElemData::None | ElemData::Verdict(_) => None,
+    };
+    Balancing::Among(of_vip.filter_map(|(_, elem)| backend(elem)).collect())
+}
+
+/// Would the operation change what becomes of packets to a virtual address? Maps, chains and rules are there for all of them.
+pub(crate) fn concerns(op: &NftOp, vip: IpAddr) -> bool {
+    let side = side(vip.is_ipv6());
+    let maps = [side.vips, side.slots, side.refused];
+    op.concerns(|map| maps.contains(&map), &key::ip(vip))
 }
 
 type Seen<'a> = (NetworkId, &'a ServiceId, &'a Service);
@@ -125,7 +155,7 @@ impl Side {
 }
 
 fn pick_rule(pick: &Pick) -> Rule {
-    let side = if pick.ipv6() { &V6 } else { &V4 };
+    let side = side(pick.ipv6());
     Rule::builder("pick a backend")
         .dnat_map(&[side.daddr.clone(), pick.slot()], side.slots, side.ipv6, false)
         .build()

@@ -14,8 +14,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::desired::{Desired, Publication, PublicationKey};
 use crate::names;
 use crate::nft::{
-    CtKey, Datatype, Elem, Elems, Expr, FibKey, Load, MapSpec, MetaKey, Reg, Rule, Table, key,
+    CtKey, Datatype, Elem, ElemData, Elems, Expr, FibKey, Load, MapSpec, MetaKey, NftOp, Reg, Rule,
+    Table, key,
 };
+use crate::seen::Balancing;
 
 use super::pick::{Pick, Shape};
 
@@ -37,6 +39,33 @@ const SIDES: [Side; 4] = [
 /// these before routes go and adds them after routes are there.
 pub(crate) fn dynamic_maps() -> impl Iterator<Item = (String, String)> {
     SIDES.into_iter().map(|side| (side.ports(), side.slots()))
+}
+
+/// Where a table leads packets to a published port.
+pub(crate) fn held(table: &Table, at: &PublicationKey, ipv6: bool) -> Balancing<SocketAddr> {
+    let side = Side { ipv6, bound: at.bound().is_some() };
+    let Some(fields) = side.fields(at) else { return Balancing::Unknown };
+    let prefix = key::concat(&fields);
+    let has = |map: String| table.maps.get(&map).is_some_and(|m| m.elements.contains_key(&prefix));
+    let slots = table.maps.get(&side.slots()).filter(|_| has(side.ports()));
+    let Some(slots) = slots else { return Balancing::Unknown };
+    let of_port = slots.elements.iter().filter(|(key, _)| key.starts_with(&prefix));
+    Balancing::Among(of_port.filter_map(|(_, elem)| read_backend(elem)).collect())
+}
+
+fn read_backend(elem: &Elem) -> Option<SocketAddr> {
+    let ElemData::Value(bytes) = &elem.data else { return None };
+    // Address, port, and two bytes that pad the port.
+    let (ip, port) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    Some(SocketAddr::new(key::read_ip(ip)?, u16::from_be_bytes([port[0], port[1]])))
+}
+
+/// Would the operation change what becomes of packets to a published port?
+pub(crate) fn concerns(op: &NftOp, at: &PublicationKey, ipv6: bool) -> bool {
+    let side = Side { ipv6, bound: at.bound().is_some() };
+    let Some(fields) = side.fields(at) else { return false };
+    let maps = [side.ports(), side.slots(), side.name("limited"), side.name("allowed")];
+    op.concerns(|map| maps.iter().any(|m| m == map), &key::concat(&fields))
 }
 
 /// Adds maps and pick chains.
