@@ -8,6 +8,7 @@
 //! owns its two threads and every socket that was handed to it, and nothing else.
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod error;
 mod fast;
 pub mod forward;

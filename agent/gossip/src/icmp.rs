@@ -71,8 +71,9 @@ struct Request {
     answered: oneshot::Sender<()>,
 }
 
+/// The two protocols; also for those who send an echo of their own from somewhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     V4,
     V6,
 }
@@ -194,26 +195,48 @@ impl Drop for Forget<'_> {
     }
 }
 
+/// What an echo reply repeats of its request.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    identifier: u16,
-    sequence: u16,
-    token: [u8; 8],
+pub struct Answer {
+    pub identifier: u16,
+    pub sequence: u16,
+    pub token: [u8; 8],
 }
 
 impl Kind {
-    fn open(self) -> io::Result<UdpSocket> {
-        let (domain, protocol, any) = match self {
-            Self::V4 => (Domain::IPV4, Protocol::ICMPV4, IpAddr::from(Ipv4Addr::UNSPECIFIED)),
-            Self::V6 => (Domain::IPV6, Protocol::ICMPV6, IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+    /// The protocol that reaches `addr`.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// A raw socket in the network namespace of this thread; blocking, bound to nothing.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW, or when the kernel lacks the family.
+    pub fn socket(self) -> io::Result<Socket> {
+        let (domain, protocol) = match self {
+            Self::V4 => (Domain::IPV4, Protocol::ICMPV4),
+            Self::V6 => (Domain::IPV6, Protocol::ICMPV6),
         };
-        let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+        Socket::new(domain, Type::RAW, Some(protocol))
+    }
+
+    fn open(self) -> io::Result<UdpSocket> {
+        let any = match self {
+            Self::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let socket = self.socket()?;
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddr::new(any, 0).into())?;
         UdpSocket::from_std(socket.into())
     }
 
-    fn request(self, identifier: u16, sequence: u16, token: [u8; 8]) -> [u8; ECHO_BYTES] {
+    /// The bytes of a request, without an IP header.
+    pub fn request(self, identifier: u16, sequence: u16, token: [u8; 8]) -> [u8; ECHO_BYTES] {
         let mut packet = [0; ECHO_BYTES];
         packet[0] = match self {
             Self::V4 => 8,
@@ -230,7 +253,8 @@ impl Kind {
         packet
     }
 
-    fn parse_reply(self, packet: &[u8]) -> Option<Answer> {
+    /// What a raw socket received, when it is a reply of the length of our requests.
+    pub fn parse_reply(self, packet: &[u8]) -> Option<Answer> {
         // Raw IPv4 sockets give the IP header too, raw IPv6 sockets do not.
         let (icmp, reply) = match self {
             Self::V4 => (packet.get(usize::from(packet.first()? & 0xf) * 4..)?, 0),

@@ -32,7 +32,7 @@ mod track;
 
 pub use driver::{Gossip, GossipConfig, GossipHandle, Local};
 pub use echo::Echo;
-pub use icmp::{IcmpEcho, IcmpError};
+pub use icmp::{Answer as EchoAnswer, IcmpEcho, IcmpError, Kind as EchoKind};
 pub use members::{Condition, Doubts, Liveness, Member, Members, NodeState};
 pub use seal::{Key, Keys};
 pub use stats::{Refusals, StatsSnapshot};

@@ -14,7 +14,7 @@ use swarmnet_dataplane::{
     FdbTo, Kernel, Link, LinkChange, LinkKind, LinkName, Netns as Place, Nexthop, Ns, NsScope,
     NsState, Op, PortFlags, RouteKey, RouteRule, RouteTo, Scope, Vxlan,
 };
-use swarmnet_kernel::conntrack::Conntrack;
+use swarmnet_kernel::conntrack::{Conntrack, Flow};
 use swarmnet_kernel::sockdiag::{Transport, destroy_connected_to, listeners};
 use swarmnet_kernel::sockets::{SocketOptions, tcp_in, udp_in};
 use swarmnet_kernel::workload::{Credentials, FileOverride, Workload};
@@ -375,6 +375,52 @@ fn flows_are_deleted_by_their_reply_source_and_by_mark() {
     assert_eq!(left().len(), 4);
     ct.delete_by_mark(0x53, 0xff).expect("mark");
     assert_eq!(left().len(), 0);
+}
+
+#[test]
+fn a_flow_tells_who_answers_it() {
+    let ns = TestNetns::new("ctq");
+    ns.ip("addr add 192.0.2.1/24 dev lo");
+    ns.ip("addr add 2001:db8::1/64 dev lo nodad");
+    ns.sh("nft -f - <<'EOF'
+table inet t {
+  chain o {
+    type nat hook output priority -100
+    ip daddr 192.0.2.100 dnat ip to 192.0.2.1
+    ip6 daddr 2001:db8::100 dnat ip6 to 2001:db8::1
+  }
+}
+EOF");
+    // A virtual address needs a route, as in a sandbox.
+    ns.ip("route add local 192.0.2.100 dev lo");
+    ns.ip("route add local 2001:db8::100 dev lo");
+    let mut ct = Conntrack::open(&ns.netns()).expect("open");
+    let mut answered_by = |flow: &Flow| ct.answered_by(flow).expect("look up");
+    for (own, vip) in [("192.0.2.1", "192.0.2.100"), ("2001:db8::1", "2001:db8::100")] {
+        let (own, vip) = (ip(own), ip(vip));
+        let socket = ns.netns().run(|| std::net::UdpSocket::bind((own, 0))).expect("enter");
+        let socket = socket.expect("bind");
+        let from = socket.local_addr().expect("bound");
+        let flow = Flow::Ports { protocol: 17, from, to: (vip, 9).into() };
+        assert_eq!(answered_by(&flow), None, "nothing was sent");
+        socket.send_to(&[], (vip, 9)).expect("send");
+        assert_eq!(answered_by(&flow), Some((own, 9).into()));
+        let other = Flow::Ports { protocol: 6, from, to: (vip, 9).into() };
+        assert_eq!(answered_by(&other), None, "another protocol");
+        let mixed = Flow::Ports { protocol: 17, from, to: (ip("203.0.113.1"), 9).into() };
+        assert_eq!(answered_by(&mixed), None, "another destination");
+        ns.sh(&format!("ping -c1 -W1 {vip}"));
+        let version = if vip.is_ipv6() { 6 } else { 4 };
+        let list = ns.sh(&format!("conntrack -L -f ipv{version} 2>/dev/null"));
+        let echo = list.lines().find(|line| line.contains("type=")).expect("an echo");
+        let word = |key: &str| {
+            let found = echo.split_whitespace().find_map(|w| w.strip_prefix(key));
+            found.unwrap_or_else(|| panic!("{key} in {echo}")).to_owned()
+        };
+        let identifier = word("id=").parse().expect("a number");
+        let flow = Flow::Echo { from: ip(&word("src=")), to: vip, identifier };
+        assert_eq!(answered_by(&flow), Some((own, 0).into()), "{echo}");
+    }
 }
 
 fn first_word(text: &str) -> String {
