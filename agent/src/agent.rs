@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::desired::{Inputs, Wish};
 use crate::liveness;
+use crate::local::cluster::Cluster;
 use crate::local::error::LocalError;
 use crate::local::{AgentStatus, KernelStatus, LocalStore, Managers, Session, Standing};
 use crate::managers::ManagerPool;
@@ -36,6 +37,7 @@ use crate::renew;
 use crate::resolver::Resolver;
 use crate::session::{self, Applied, SessionConfig};
 use crate::target::{Status, SysctlMemory, Target};
+use crate::trace::Tracer;
 use crate::underlay::{self, Underlay};
 use crate::verdicts;
 use crate::view_file::{self, ViewFileError};
@@ -103,11 +105,14 @@ struct Inner {
     liveness: watch::Sender<Arc<Liveness>>,
     doubts: watch::Sender<Arc<Doubts>>,
     underlay: watch::Sender<Arc<Underlay>>,
+    wish: watch::Receiver<Arc<Wish>>,
     applied: watch::Sender<Applied>,
     served_by: watch::Sender<Option<String>>,
     /// The node is in a cluster whose view it did not have when it started.
     held: watch::Sender<bool>,
     member: Mutex<Option<Member>>,
+    netns: Netns,
+    kernel: LinuxKernel,
     rounds: ReconcileHandle<Status>,
 }
 
@@ -161,10 +166,10 @@ impl Agent {
         let mut merge = Merge::new(inputs, sources, netns.clone());
         let (wishes, wish) = watch::channel(Arc::new(merge.wish()));
         let target = Target::new(kernel.clone(), resolver, Arc::clone(&sysctls));
-        let rounds = reconcile::start(supervisor, "reconcile", target, wish, FULL_ROUND);
+        let rounds = reconcile::start(supervisor, "reconcile", target, wish.clone(), FULL_ROUND);
         let watcher = Watcher {
-            netns,
-            kernel,
+            netns: netns.clone(),
+            kernel: kernel.clone(),
             waker: rounds.waker(),
             underlay: underlay.clone(),
             sysctls: sysctls.subscribe(),
@@ -178,10 +183,13 @@ impl Agent {
             liveness,
             doubts: watch::Sender::default(),
             underlay,
+            wish,
             applied: watch::Sender::default(),
             served_by: watch::Sender::default(),
             held,
             member: Mutex::default(),
+            netns,
+            kernel,
             rounds,
         }));
         agent.start_workers(merge, wishes, watcher);
@@ -296,6 +304,22 @@ impl Agent {
 
     pub fn underlay(&self) -> Arc<Underlay> {
         Arc::clone(&self.0.underlay.borrow())
+    }
+
+    /// Who follows packets of this node's sandboxes; `cluster` tells where sandboxes of other nodes are.
+    pub fn tracer(&self, cluster: Cluster) -> Tracer {
+        let inner = &self.0;
+        Tracer {
+            netns: inner.netns.clone(),
+            kernel: inner.kernel.clone(),
+            store: Arc::clone(&inner.store),
+            cluster,
+            view: self.view(),
+            liveness: self.liveness(),
+            underlay: inner.underlay.subscribe(),
+            wish: inner.wish.clone(),
+            rounds: inner.rounds.status(),
+        }
     }
 
     /// Waits until a view of the cluster is in the kernel.

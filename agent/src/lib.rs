@@ -21,6 +21,7 @@ pub mod resolver;
 pub mod session;
 pub mod shim;
 pub mod target;
+pub mod trace;
 pub mod underlay;
 pub mod verdicts;
 pub mod view_file;

@@ -16,6 +16,7 @@ mod refs;
 pub(crate) mod sandbox;
 mod service;
 mod start;
+mod trace;
 mod whoami;
 mod workload;
 
@@ -67,6 +68,8 @@ enum Command {
     /// Manage sandboxes: network stacks for programs that something else starts
     #[command(subcommand)]
     Sandbox(sandbox::SandboxCommand),
+    /// Follow a packet from a sandbox of this node to a name or address, and say where its way breaks
+    Trace(trace::TraceArgs),
     /// Make a whole cluster on this machine, to try, test and show it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -115,6 +118,7 @@ async fn with_daemon(command: Command, socket: Option<PathBuf>) -> Result<(), Cl
         Command::Rm(args) => workload::rm(args, &daemon).await,
         Command::Port(args) => workload::port(args, daemon).await,
         Command::Sandbox(command) => sandbox::run(command, daemon).await,
+        Command::Trace(args) => trace::run(args, daemon).await,
         Command::Lab(_)
         | Command::Whoami(_)
         | Command::Daemon(_)

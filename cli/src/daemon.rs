@@ -178,7 +178,7 @@ async fn start(
     let exe = std::env::current_exe().map_err(CliError::failure)?;
     let workloads = Workloads::new(sandboxes, exe, supervisor);
     control.ensure_predefined().await.map_err(CliError::failure)?;
-    deliver(outbox, cluster, supervisor);
+    deliver(outbox, cluster.clone(), supervisor);
     let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));
     if let Some(identity) = identity {
         node.resume(identity).await?;
@@ -187,7 +187,8 @@ async fn start(
     let grpc = NodeGrpc::new(
         workloads,
         Arc::new(agent.pool().clone()),
-        Arc::new(agent) as Arc<dyn Session>,
+        Arc::new(agent.clone()) as Arc<dyn Session>,
+        agent.tracer(cluster),
     );
     Ok(Started { node, grpc, control })
 }

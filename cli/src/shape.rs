@@ -7,3 +7,4 @@ pub(crate) mod node;
 pub(crate) mod sandbox;
 pub(crate) mod service;
 pub(crate) mod stamp;
+pub(crate) mod trace;

@@ -12,6 +12,8 @@ use crate::wire::{self, CLASS_IN, Section, WireName, flag, kind};
 pub struct Reply {
     /// 0: no error; 2: server failure; 3: no such name; 5: refused (RFC 1035 §4.1.1).
     pub code: u16,
+    /// There are more addresses, which did not fit.
+    pub truncated: bool,
     /// In the order of the answer, whatever names lead to them.
     pub addrs: Vec<IpAddr>,
 }
@@ -47,7 +49,7 @@ pub fn reply(id: u16, message: &[u8]) -> Option<Reply> {
             RecordKind::Ptr | RecordKind::Other => None,
         }
     });
-    Some(Reply { code, addrs: addrs.collect() })
+    Some(Reply { code, truncated: wire::is_truncated(message), addrs: addrs.collect() })
 }
 
 #[cfg(test)]
@@ -87,9 +89,10 @@ mod tests {
         let mut found = ask("tasks.web", false);
         found.addrs.sort();
         let addrs = [2, 3].map(|last| IpAddr::from([10, 0, 0, last])).to_vec();
-        assert_eq!(found, Reply { code: 0, addrs });
-        assert_eq!(ask("tasks.web", true), Reply { code: 0, addrs: vec![] });
-        assert_eq!(ask("example.com", false), Reply { code: 5, addrs: vec![] });
+        let said = |code, addrs| Reply { code, truncated: false, addrs };
+        assert_eq!(found, said(0, addrs));
+        assert_eq!(ask("tasks.web", true), said(0, vec![]));
+        assert_eq!(ask("example.com", false), said(5, vec![]));
     }
 
     #[test]

@@ -11,11 +11,11 @@ use crate::local::sandboxes::SandboxWish;
 use crate::paths::SandboxPaths;
 use crate::shim::status::{State, Status};
 
-fn bad(field: &'static str, problem: impl std::fmt::Display) -> Malformed {
+pub(super) fn bad(field: &'static str, problem: impl std::fmt::Display) -> Malformed {
     Malformed::new(field, problem)
 }
 
-fn ip_bytes(ip: Option<IpAddr>) -> Bytes {
+pub(super) fn ip_bytes(ip: Option<IpAddr>) -> Bytes {
     match ip {
         None => Bytes::new(),
         Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),

@@ -5,6 +5,7 @@
 mod control;
 mod message;
 mod node;
+mod trace;
 
 use std::fs;
 use std::io;

@@ -10,9 +10,10 @@ use swarmnet_proto::v1::local_node_server::LocalNode;
 use swarmnet_types::AttachmentSpec;
 use tonic::{Request, Response, Status};
 
-use super::{audit, message, refused};
+use super::{audit, message, refused, trace};
 use crate::local::objects::{ProcessSpec, SandboxRecord};
 use crate::local::{LocalError, Managers, Session, lookup};
+use crate::trace::Tracer;
 use crate::workload::Workloads;
 
 /// See the module.
@@ -21,6 +22,7 @@ pub struct NodeGrpc {
     workloads: Workloads,
     managers: Arc<dyn Managers>,
     session: Arc<dyn Session>,
+    tracer: Tracer,
 }
 
 impl NodeGrpc {
@@ -28,8 +30,9 @@ impl NodeGrpc {
         workloads: Workloads,
         managers: Arc<dyn Managers>,
         session: Arc<dyn Session>,
+        tracer: Tracer,
     ) -> Self {
-        Self { workloads, managers, session }
+        Self { workloads, managers, session, tracer }
     }
 
     fn find(&self, reference: &str) -> Result<Arc<SandboxRecord>, Status> {
@@ -198,5 +201,15 @@ impl LocalNode for NodeGrpc {
         let request = request.into_inner();
         let record = self.find(&request.sandbox)?;
         self.answer(self.workloads.disconnect(record.id, request.network).await)
+    }
+
+    async fn trace(
+        &self,
+        request: Request<v1::TraceRequest>,
+    ) -> Result<Response<v1::TraceResponse>, Status> {
+        audit(&request, "trace");
+        let asked = trace::asked(request.into_inner())?;
+        let (record, found) = self.tracer.trace(asked).await.map_err(|err| refused(&err))?;
+        Ok(Response::new(trace::found(&record, &self.session.status().name, found)))
     }
 }

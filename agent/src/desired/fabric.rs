@@ -28,7 +28,7 @@ pub(super) fn of(scene: &Scene<'_>, last: Option<&Fabric>) -> Option<Fabric> {
 }
 
 /// Where a node's VTEP is: what its agent says of itself by gossip wins over the state, which follows (C12).
-pub(super) fn vtep(scene: &Scene<'_>, node: &Node) -> IpAddr {
+pub(crate) fn vtep(scene: &Scene<'_>, node: &Node) -> IpAddr {
     scene.inputs.liveness.get(&node.id).map_or(node.data_path, |state| state.addr)
 }
 

@@ -14,11 +14,11 @@
 
 pub mod names;
 
-mod fabric;
+pub(crate) mod fabric;
 mod networks;
 mod publications;
 mod sandboxes;
-mod scene;
+pub(crate) mod scene;
 mod services;
 mod zones;
 

@@ -13,24 +13,24 @@ use swarmnet_types::{
 use super::Inputs;
 use crate::local::{Attachment, SandboxRecord, SandboxState};
 
-pub(super) struct Scene<'a> {
-    pub(super) inputs: &'a Inputs,
+pub(crate) struct Scene<'a> {
+    pub(crate) inputs: &'a Inputs,
     /// `None` outside a cluster, and when the cluster does not know this node (any more).
-    pub(super) cluster: Option<Cluster<'a>>,
+    pub(crate) cluster: Option<Cluster<'a>>,
 }
 
-pub(super) struct Cluster<'a> {
-    pub(super) view: &'a NodeView,
-    pub(super) me: &'a Node,
-    pub(super) ingress: Option<&'a Network>,
-    pub(super) endpoints: BTreeMap<NetworkId, Vec<&'a Endpoint>>,
+pub(crate) struct Cluster<'a> {
+    pub(crate) view: &'a NodeView,
+    pub(crate) me: &'a Node,
+    pub(crate) ingress: Option<&'a Network>,
+    pub(crate) endpoints: BTreeMap<NetworkId, Vec<&'a Endpoint>>,
     /// Those that say they are tasks of the service.
-    pub(super) tasks: BTreeMap<(NetworkId, ServiceId), Vec<&'a Endpoint>>,
+    pub(crate) tasks: BTreeMap<(NetworkId, ServiceId), Vec<&'a Endpoint>>,
 }
 
 /// How much of an endpoint others get to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(crate) enum Shown {
     /// In names, in balancing.
     Ready,
     /// In names, in balancing when nothing better is left.
@@ -40,19 +40,19 @@ pub(super) enum Shown {
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(inputs: &'a Inputs) -> Self {
+    pub(crate) fn new(inputs: &'a Inputs) -> Self {
         let cluster = inputs.view.as_deref().and_then(Cluster::new);
         Self { inputs, cluster }
     }
 
     /// Sandboxes that are to exist and have a network stack of their own.
-    pub(super) fn sandboxes(&self) -> impl Iterator<Item = &'a SandboxRecord> + use<'a> {
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = &'a SandboxRecord> + use<'a> {
         let records = self.inputs.local.sandboxes.values().map(AsRef::as_ref);
         records.filter(|r| r.state != SandboxState::Leaving && !r.shares_host_stack())
     }
 
     /// The network of an attachment as it is now: the view and the node's own objects know better than the record.
-    pub(super) fn network(&self, attachment: &'a Attachment) -> &'a Network {
+    pub(crate) fn network(&self, attachment: &'a Attachment) -> &'a Network {
         let id = attachment.endpoint.network;
         let of_view = self.cluster.as_ref().and_then(|c| c.view.networks.get(&id));
         of_view
@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Links are built for it here.
-    pub(super) fn is_built(&self, network: &Network) -> bool {
+    pub(crate) fn is_built(&self, network: &Network) -> bool {
         match network.spec.driver {
             Driver::Overlay => self.cluster.is_some() && network.vni.is_some(),
             Driver::Bridge => true,
@@ -69,18 +69,18 @@ impl<'a> Scene<'a> {
         }
     }
 
-    pub(super) fn is_dead(&self, node: NodeId) -> bool {
+    pub(crate) fn is_dead(&self, node: NodeId) -> bool {
         let state = self.inputs.liveness.get(&node);
         state.is_some_and(|s| s.condition == NodeCondition::Dead)
     }
 
     /// Is the endpoint on another node, and that node not dead?
-    pub(super) fn is_remote(&self, endpoint: &Endpoint) -> bool {
+    pub(crate) fn is_remote(&self, endpoint: &Endpoint) -> bool {
         let me = self.cluster.as_ref().map(|c| c.me.id);
         Some(endpoint.node) != me && !self.is_dead(endpoint.node)
     }
 
-    pub(super) fn shown(&self, endpoint: &Endpoint) -> Shown {
+    pub(crate) fn shown(&self, endpoint: &Endpoint) -> Shown {
         if self.is_dead(endpoint.node) || self.is_leaving_here(endpoint) {
             return Shown::Hidden;
         }
@@ -97,7 +97,7 @@ impl<'a> Scene<'a> {
         here && self.sandbox(endpoint.sandbox).is_none_or(|r| r.state == SandboxState::Leaving)
     }
 
-    pub(super) fn sandbox(&self, id: SandboxId) -> Option<&'a SandboxRecord> {
+    pub(crate) fn sandbox(&self, id: SandboxId) -> Option<&'a SandboxRecord> {
         self.inputs.local.sandboxes.get(&id).map(AsRef::as_ref)
     }
 
@@ -107,7 +107,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Of a service's tasks on one network, those that new connections go to.
-    pub(super) fn balanced<'e>(&self, tasks: &[&'e Endpoint]) -> Vec<&'e Endpoint> {
+    pub(crate) fn balanced<'e>(&self, tasks: &[&'e Endpoint]) -> Vec<&'e Endpoint> {
         let of = |wanted: Shown| {
             let fits = |e: &&&Endpoint| self.shown(e) == wanted && !self.is_drained(e.node);
             tasks.iter().filter(fits).copied().collect::<Vec<_>>()
@@ -132,16 +132,16 @@ impl<'a> Cluster<'a> {
         Some(Self { view, me, ingress, endpoints, tasks })
     }
 
-    pub(super) fn endpoints(&self, network: NetworkId) -> &[&'a Endpoint] {
+    pub(crate) fn endpoints(&self, network: NetworkId) -> &[&'a Endpoint] {
         self.endpoints.get(&network).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn tasks(&self, network: NetworkId, service: ServiceId) -> &[&'a Endpoint] {
+    pub(crate) fn tasks(&self, network: NetworkId, service: ServiceId) -> &[&'a Endpoint] {
         self.tasks.get(&(network, service)).map_or(&[], Vec::as_slice)
     }
 
     /// The services that have a name on a network.
-    pub(super) fn services_on(&self, network: NetworkId) -> impl Iterator<Item = &'a Service> {
+    pub(crate) fn services_on(&self, network: NetworkId) -> impl Iterator<Item = &'a Service> {
         self.view.services.values().filter(move |s| s.vips.contains_key(&network))
     }
 }

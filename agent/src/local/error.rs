@@ -41,6 +41,8 @@ pub enum LocalError {
     NoSandbox { text: String },
     #[error("sandbox {text} is ambiguous ({} matches found based on ID prefix): {}", matches.len(), listed(matches))]
     AmbiguousSandbox { text: String, matches: Vec<SandboxId> },
+    #[error("sandbox {sandbox} is on node {node}: run the command there")]
+    SandboxElsewhere { sandbox: Name, node: String },
     #[error("network {text} not found")]
     NoNetwork { text: String },
     #[error("network {text} is ambiguous ({} matches found based on ID prefix): {}", matches.len(), listed(matches))]
@@ -211,6 +213,10 @@ pub enum LocalError {
         "{sentence}: what exists goes on, cluster networks take no new endpoints until one answers"
     )]
     NoManager { sentence: String },
+    #[error(
+        "no view of the cluster is known to this node yet, so there is nothing to compare the kernel with: see `swarmnet agent status`"
+    )]
+    NoView,
     /// A manager's own words.
     #[error("{}", swarmnet_proto::sentence(status))]
     Cluster { status: tonic::Status },
@@ -265,6 +271,7 @@ impl LocalError {
         use LocalError::*;
         match self {
             NoSandbox { .. }
+            | SandboxElsewhere { .. }
             | NoNetwork { .. }
             | NoNetworkAlone { .. }
             | NotConnected { .. }
@@ -317,7 +324,7 @@ impl LocalError {
             | HostDisconnect
             | HostShared
             | Leaving { .. } => RefusalKind::Forbidden,
-            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | Stopping => {
+            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | NoView | Stopping => {
                 RefusalKind::NotReady
             }
             Malformed(_)

@@ -1,0 +1,57 @@
+//! Traces between messages and our own types.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use swarmnet_proto::{Malformed, v1};
+use swarmnet_types::Protocol;
+
+use super::message::{bad, ip_bytes};
+use crate::local::SandboxRecord;
+use crate::trace::{Ask, Hop, To, Trace, Verdict};
+
+/// What is asked, as it came.
+pub(super) fn asked(request: v1::TraceRequest) -> Result<Ask, Malformed> {
+    let protocol = Protocol::from(request.protocol());
+    let port = u16::try_from(request.port)
+        .map_err(|_| bad("port", format!("{} is no port", request.port)))?;
+    let ipv6 = match request.family {
+        0 => None,
+        4 => Some(false),
+        6 => Some(true),
+        other => return Err(bad("family", format!("{other} is neither 4 nor 6"))),
+    };
+    if request.timeout_ms == 0 {
+        return Err(bad("timeout", "want at least 1 ms"));
+    }
+    let to = request.to.parse().map_or(To::Name(request.to), To::Addr);
+    Ok(Ask {
+        from: request.sandbox,
+        to,
+        port: Some(port).filter(|port| *port != 0),
+        protocol,
+        ipv6,
+        timeout: Duration::from_millis(request.timeout_ms.into()),
+    })
+}
+
+fn hop(hop: Hop) -> v1::TraceHop {
+    let (broken, why, remedy) = match hop.verdict {
+        Verdict::Good => (false, String::new(), String::new()),
+        Verdict::Broken { why, remedy } => (true, why, remedy),
+    };
+    let kind = hop.kind.to_string();
+    v1::TraceHop { kind, subject: hop.subject, found: hop.found, broken, why, remedy }
+}
+
+/// What was found.
+pub(super) fn found(record: &SandboxRecord, node: &str, trace: Trace) -> v1::TraceResponse {
+    v1::TraceResponse {
+        sandbox: Bytes::copy_from_slice(record.id.as_bytes()),
+        sandbox_name: record.name.to_string(),
+        node: node.to_owned(),
+        address: ip_bytes(trace.addr),
+        chosen: trace.chosen.unwrap_or_default(),
+        hops: trace.hops.into_iter().map(hop).collect(),
+    }
+}
