@@ -88,6 +88,16 @@ impl Lab {
         self.must(self.lab_command(&[verb, &format!("{}/{node}", self.name)]));
     }
 
+    /// Runs `swarmnet lab VERB [LAB/]A [B]`: `cut`, `heal`; without `b`, between `a` and all others.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn link(&self, verb: &str, a: &str, b: Option<&str>) {
+        let a = format!("{}/{a}", self.name);
+        let words: Vec<&str> = [verb, &a].into_iter().chain(b).collect();
+        self.must(self.lab_command(&words));
+    }
+
     /// As [`Self::node`], which may fail.
     pub fn try_node(&self, verb: &str, node: &str) -> Output {
         run(self.lab_command(&[verb, &format!("{}/{node}", self.name)]))

@@ -15,6 +15,7 @@ use crate::local::SandboxRecord;
 use crate::local::resolv;
 
 /// RFC 1035 §4.1.1.
+const SERVER_FAILURE: u16 = 2;
 const NO_SUCH_NAME: u16 = 3;
 const REFUSED: u16 = 5;
 
@@ -117,6 +118,7 @@ impl Asked<'_> {
             None => "no answer of 127.0.0.11".to_owned(),
             Some((_, reply)) => match reply.code {
                 0 => "no address by 127.0.0.11".to_owned(),
+                SERVER_FAILURE => "server failure by 127.0.0.11".to_owned(),
                 NO_SUCH_NAME => "no such name by 127.0.0.11".to_owned(),
                 REFUSED => "refused by 127.0.0.11".to_owned(),
                 code => format!("error {code} by 127.0.0.11"),
@@ -188,11 +190,11 @@ impl Asked<'_> {
             return (why, remedy);
         }
         let on = listed(networks().map(|n| &n.spec.name));
-        let refused = self.replies().any(|(_, r)| r.code == REFUSED);
-        let outside = if refused {
-            "and the outside is not asked for internal networks"
-        } else {
-            "and the outside has no address for it"
+        let code = self.replies().map(|(_, r)| r.code).max();
+        let outside = match code {
+            Some(REFUSED) => "and the outside is not asked from internal networks",
+            Some(SERVER_FAILURE) => "and the node's own resolvers do not answer",
+            _ => "and the outside has no address for it",
         };
         let why = format!("nothing on {on} is called `{}`, {outside}", self.name);
         (why, "see the names with `swarmnet network inspect`".to_owned())

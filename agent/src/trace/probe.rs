@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use swarmnet_gossip::EchoKind;
-use swarmnet_kernel::conntrack::{Conntrack, Flow};
+use swarmnet_kernel::conntrack::{Flow, Witness};
 use swarmnet_kernel::{KernelError, Netns};
 use swarmnet_types::Protocol;
 
@@ -64,6 +64,7 @@ pub(super) struct Shot<'a> {
 impl Shot<'_> {
     /// Sends it. Errors of the socket are outcomes.
     pub(super) fn fire(&self) -> Result<Probe, KernelError> {
+        let mut witness = Witness::open(self.judge)?;
         let begun = Instant::now();
         let mut flow = None;
         let sent = match (self.port, self.protocol) {
@@ -73,7 +74,7 @@ impl Shot<'_> {
         };
         let took = begun.elapsed();
         let chosen = match flow {
-            Some(flow) => Conntrack::open(self.judge)?.answered_by(&flow)?,
+            Some(flow) => witness.answered_by(&flow)?,
             None => None,
         };
         Ok(Probe {

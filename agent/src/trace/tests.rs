@@ -297,6 +297,11 @@ fn no_route_and_no_devices_are_named() {
     let mut seen = evidence();
     seen.routes.insert((Ns::Sandbox(HERE), ip("10.0.1.100")), None);
     breaks(&question, &seen, Route, ["no IPv4 route", "network connect"]);
+    let mut seen = evidence();
+    let astray = by("swarmnet-node", "10.255.1.2");
+    seen.routes.insert((Ns::Sandbox(HERE), ip("10.0.1.100")), astray);
+    let why = "it leaves w1 by swarmnet-node, wanted is eth0";
+    breaks(&question, &seen, Route, [why, "changed its routes"]);
     let port = names::endpoint_link(record().attachments[0].endpoint.id);
     let mut seen = evidence();
     meddle(&mut seen, Ns::Overlay, |ns| ns.links.get_mut(&port).expect("the port").up = false);
@@ -492,6 +497,14 @@ fn what_became_of_the_probe_is_explained() {
     };
     breaks(&question, &silent(false), probe, ["an echo neither", "`swarmnet trace w2 w1`"]);
     breaks(&question, &silent(true), probe, ["answers an echo but not 81/tcp", "on n2"]);
+}
+
+#[test]
+fn a_refusal_of_nobody_known_leads_to_the_tasks() {
+    let question = to("web", Some(81));
+    let mut seen = evidence();
+    seen.probe = Some(probe(&question, "10.0.1.100", Outcome::Refused));
+    breaks(&question, &seen, HopKind::Probe, ["refuses 81/tcp", "swarmnet service ps web"]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if !matches!(place, Place::Own) {
-            self.way_out(addr);
+            self.way_out(place, addr);
         }
         match place {
             Place::Vip(network, service) => self.vip(network, service, addr),
@@ -186,13 +186,23 @@ impl<'a> Walk<'a> {
 
     // === out of the sandbox ===
 
-    fn way_out(&mut self, addr: IpAddr) {
+    fn way_out(&mut self, place: &Place<'a>, addr: IpAddr) {
         let me = &self.record.name;
         let Some(path) = self.evidence.routes.get(&(self.ns(), addr)) else { return };
         let hop = |found: String| Hop::good(HopKind::Route, format!("{addr} in {me}"), found);
         match path {
             Some(path) => {
-                self.push(hop(format!("by {} from {}", path.link, path.source)));
+                let good = hop(format!("by {} from {}", path.link, path.source));
+                match self.wanted_link(place).filter(|wanted| **wanted != path.link) {
+                    None => self.push(good),
+                    Some(wanted) => {
+                        let why = format!("it leaves {me} by {}, wanted is {wanted}", path.link);
+                        let remedy = format!(
+                            "something in {me} changed its routes: `swarmnet network disconnect` and `connect` make them anew"
+                        );
+                        self.push(good.broken(why, remedy));
+                    }
+                }
                 self.links(&path.link);
             }
             None => {
@@ -212,6 +222,18 @@ impl<'a> Walk<'a> {
                 self.push(broken);
             }
         }
+    }
+
+    /// The sandbox's own link on the network that the address is on.
+    fn wanted_link(&self, place: &Place<'a>) -> Option<&'a LinkName> {
+        let network = match place {
+            Place::Vip(network, _) => network.id,
+            Place::Endpoint(spot) => spot.network.id,
+            _ => return None,
+        };
+        let sandbox = self.evidence.wish.desired.sandboxes.get(&self.record.id)?;
+        let on = sandbox.endpoints.values().find(|e| e.network == network)?;
+        Some(&on.ifname)
     }
 
     /// The pair that a link of the sandbox is one end of, and what its other end is in.

@@ -100,9 +100,11 @@ impl Demo<'_> {
         self.every_node_answers()?;
         self.spread()?;
         self.names()?;
+        self.trace()?;
         self.host_mode()?;
         self.leader_dies()?;
         self.node_dies()?;
+        self.trace_breaks()?;
         self.managers_stop()?;
         Ok(self.steps)
     }
@@ -194,6 +196,20 @@ impl Demo<'_> {
         expect(task.contains("Peer: "), "the service answers by name")
     }
 
+    fn trace(&mut self) -> Result<(), CliError> {
+        self.show(
+            "a client on a manager",
+            "m2",
+            "run -d --name box --network overnet -- swarmnet whoami",
+        )?;
+        let way = self.show(
+            "the way of its packets, looked at in the kernel hop by hop, with one probe",
+            "m2",
+            "trace box web:80",
+        )?;
+        expect(way.contains("taken by"), "the task that took the probe is named")
+    }
+
     fn host_mode(&mut self) -> Result<(), CliError> {
         self.show(
             "host mode: only nodes with a task answer",
@@ -245,6 +261,26 @@ impl Demo<'_> {
         ));
         self.steps += 1;
         expect(!tasks.contains("w2"), "nothing is sent to the dead node")
+    }
+
+    fn trace_breaks(&mut self) -> Result<(), CliError> {
+        let words = "trace box w2:80";
+        say(
+            "where the way to the dead task breaks",
+            &format!("swarmnet lab exec {NAME}/m2 -- swarmnet {words}"),
+        );
+        let begun = Instant::now();
+        // The verdict of this node may be a moment later than that of those who were asked.
+        let (told, out) = loop {
+            let out = self.swarmnet("m2", words)?;
+            let told = text(&out).contains("its node a2 is dead");
+            if told || begun.elapsed() > EVICT_MAX {
+                break (told, out);
+            }
+        };
+        print_line(text(&out).trim_end());
+        self.steps += 1;
+        expect(told && out.status.code() == Some(1), "the dead node is named")
     }
 
     fn managers_stop(&mut self) -> Result<(), CliError> {

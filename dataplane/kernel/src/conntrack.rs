@@ -1,4 +1,5 @@
-//! Connection tracking: flows are deleted so that their next packet is judged anew, and asked who answers them.
+//! Connection tracking: flows are deleted so that their next packet is judged anew ([`Conntrack`]), and seen as they
+//! begin, to tell who answers them ([`Witness`]).
 //!
 //! Deletion is by filter, in one request (Linux 6.10 for addresses, long before for marks). Kernels that know no address filter
 //! get one deletion for each flow of a dump, which walks the whole table: 0.15 s for a thousand flows was seen.
@@ -6,11 +7,15 @@
 //! **IPv6 addresses are never filtered by the kernel**: up to at least 6.18 `ctnetlink_filter_match_tuple` has the comparison
 //! upside down and deletes every flow *but* those asked for (seen; kept as a test of ours, that others survive).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::error::KernelError;
-use crate::netlink::{Attrs, Message, Protocol, Socket, be16};
+use crate::netlink::{Attrs, Message, Protocol, Socket};
 use crate::netns::Netns;
+
+mod flow;
+
+pub use flow::{Flow, Witness};
 
 /// `NFNL_SUBSYS_CTNETLINK` and its messages.
 const SUBSYSTEM: u16 = 1;
@@ -31,36 +36,7 @@ const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 const FILTER_IP_SRC: u32 = 1;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
-const CTA_IP_V6_DST: u16 = 4;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
-/// Identifier, type, code.
-const CTA_PROTO_ICMP: [u16; 3] = [4, 5, 6];
-const CTA_PROTO_ICMPV6: [u16; 3] = [7, 8, 9];
-/// Protocol number and the type of an echo request.
-const ICMP: (u8, u8) = (1, 8);
-const ICMPV6: (u8, u8) = (58, 128);
-
-/// A flow as its first packet was sent, before any translation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    Ports {
-        /// 6 is TCP, 17 UDP.
-        protocol: u8,
-        from: SocketAddr,
-        to: SocketAddr,
-    },
-    Echo {
-        from: IpAddr,
-        to: IpAddr,
-        identifier: u16,
-    },
-}
-
 /// A handle on the flows of one namespace. It keeps the namespace alive.
 #[derive(Debug)]
 pub struct Conntrack {
@@ -70,31 +46,6 @@ pub struct Conntrack {
 impl Conntrack {
     pub fn open(netns: &Netns) -> Result<Self, KernelError> {
         Ok(Self { socket: Socket::open(netns, Protocol::Netfilter)? })
-    }
-
-    /// Who answers the flow: the destination it was translated to, or its own; the port is 0 for an echo. `None` when no such flow
-    /// is tracked.
-    pub fn answered_by(&mut self, flow: &Flow) -> Result<Option<SocketAddr>, KernelError> {
-        let (from, to) = flow.ends();
-        let mut get = Message::new(CT_GET, 0, &nfgenmsg(from));
-        get.nest(CTA_TUPLE_ORIG, |m| {
-            m.nest(CTA_TUPLE_IP, |m| match (from, to) {
-                (IpAddr::V6(from), IpAddr::V6(to)) => {
-                    m.bytes(CTA_IP_V6_SRC, &from.octets()).bytes(CTA_IP_V6_DST, &to.octets());
-                }
-                (IpAddr::V4(from), IpAddr::V4(to)) => {
-                    m.bytes(CTA_IP_V4_SRC, &from.octets()).bytes(CTA_IP_V4_DST, &to.octets());
-                }
-                // No such flow can be: the kernel says so.
-                _ => {}
-            });
-            m.nest(CTA_TUPLE_PROTO, |m| flow.write_protocol(m));
-        });
-        match self.socket.get("find a flow", get) {
-            Ok((_, body)) => Ok(answerer(Attrs(body.get(4..).unwrap_or_default()))),
-            Err(err) if err.is_gone() || err.errno() == Some(libc::EINVAL) => Ok(None),
-            Err(err) => Err(err),
-        }
     }
 
     /// Deletes the flows that are answered by `addr`, whatever address the client asked. None is fine.
@@ -149,48 +100,6 @@ impl Conntrack {
         }
         Ok(())
     }
-}
-
-impl Flow {
-    const fn ends(&self) -> (IpAddr, IpAddr) {
-        match *self {
-            Self::Ports { from, to, .. } => (from.ip(), to.ip()),
-            Self::Echo { from, to, .. } => (from, to),
-        }
-    }
-
-    fn write_protocol(&self, message: &mut Message) {
-        match *self {
-            Self::Ports { protocol, from, to } => {
-                message
-                    .u8(CTA_PROTO_NUM, protocol)
-                    .be16(CTA_PROTO_SRC_PORT, from.port())
-                    .be16(CTA_PROTO_DST_PORT, to.port());
-            }
-            Self::Echo { from, identifier, .. } => {
-                let ((number, request), [id, kind, code]) = if from.is_ipv6() {
-                    (ICMPV6, CTA_PROTO_ICMPV6)
-                } else {
-                    (ICMP, CTA_PROTO_ICMP)
-                };
-                message
-                    .u8(CTA_PROTO_NUM, number)
-                    .be16(id, identifier)
-                    .u8(kind, request)
-                    .u8(code, 0);
-            }
-        }
-    }
-}
-
-/// Source of the replies of a listed flow.
-fn answerer(flow: Attrs<'_>) -> Option<SocketAddr> {
-    let reply = flow.nested(CTA_TUPLE_REPLY);
-    let ip = reply.nested(CTA_TUPLE_IP);
-    let v4 = ip.get(CTA_IP_V4_SRC).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
-    let v6 = ip.get(CTA_IP_V6_SRC).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from);
-    let port = reply.nested(CTA_TUPLE_PROTO).get(CTA_PROTO_SRC_PORT).and_then(be16);
-    Some(SocketAddr::new(v4.or(v6)?, port.unwrap_or_default()))
 }
 
 /// `struct nfgenmsg` of the address' family.

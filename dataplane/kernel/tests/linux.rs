@@ -14,7 +14,7 @@ use swarmnet_dataplane::{
     FdbTo, Kernel, Link, LinkChange, LinkKind, LinkName, Netns as Place, Nexthop, Ns, NsScope,
     NsState, Op, PortFlags, RouteKey, RouteRule, RouteTo, Scope, Vxlan,
 };
-use swarmnet_kernel::conntrack::{Conntrack, Flow};
+use swarmnet_kernel::conntrack::{Conntrack, Flow, Witness};
 use swarmnet_kernel::sockdiag::{Transport, destroy_connected_to, listeners};
 use swarmnet_kernel::sockets::{SocketOptions, tcp_in, udp_in};
 use swarmnet_kernel::workload::{Credentials, FileOverride, Workload};
@@ -394,21 +394,39 @@ EOF");
     // A virtual address needs a route, as in a sandbox.
     ns.ip("route add local 192.0.2.100 dev lo");
     ns.ip("route add local 2001:db8::100 dev lo");
-    let mut ct = Conntrack::open(&ns.netns()).expect("open");
-    let mut answered_by = |flow: &Flow| ct.answered_by(flow).expect("look up");
+    let watch = || Witness::open(&ns.netns()).expect("open");
     for (own, vip) in [("192.0.2.1", "192.0.2.100"), ("2001:db8::1", "2001:db8::100")] {
         let (own, vip) = (ip(own), ip(vip));
-        let socket = ns.netns().run(|| std::net::UdpSocket::bind((own, 0))).expect("enter");
-        let socket = socket.expect("bind");
-        let from = socket.local_addr().expect("bound");
-        let flow = Flow::Ports { protocol: 17, from, to: (vip, 9).into() };
-        assert_eq!(answered_by(&flow), None, "nothing was sent");
-        socket.send_to(&[], (vip, 9)).expect("send");
-        assert_eq!(answered_by(&flow), Some((own, 9).into()));
-        let other = Flow::Ports { protocol: 6, from, to: (vip, 9).into() };
-        assert_eq!(answered_by(&other), None, "another protocol");
-        let mixed = Flow::Ports { protocol: 17, from, to: (ip("203.0.113.1"), 9).into() };
-        assert_eq!(answered_by(&mixed), None, "another destination");
+        let bind = |kind| {
+            let socket = ns.netns().run(|| {
+                let socket = socket2::Socket::new(
+                    socket2::Domain::for_address((own, 0).into()),
+                    kind,
+                    None,
+                )?;
+                socket.bind(&std::net::SocketAddr::new(own, 0).into())?;
+                Ok::<_, std::io::Error>(socket)
+            });
+            socket.expect("enter").expect("bind")
+        };
+        // Nothing listens: the reset ends the flow before it can be looked up.
+        let (tcp, mut witness) = (bind(socket2::Type::STREAM), watch());
+        let from = tcp.local_addr().expect("bound").as_socket().expect("an address");
+        let to = (vip, 9).into();
+        tcp.connect(&std::net::SocketAddr::from((vip, 9)).into()).expect_err("refused");
+        let flow = Flow::Ports { protocol: 6, from, to };
+        assert_eq!(watch().answered_by(&flow).expect("look up"), None, "too late");
+        assert_eq!(witness.answered_by(&flow).expect("look up"), Some((own, 9).into()));
+        // One that goes on is found either way.
+        let (udp, mut witness) = (bind(socket2::Type::DGRAM), watch());
+        let from = udp.local_addr().expect("bound").as_socket().expect("an address");
+        let flow = Flow::Ports { protocol: 17, from, to };
+        assert_eq!(witness.answered_by(&flow).expect("look up"), None, "nothing was sent");
+        udp.send_to(&[], &std::net::SocketAddr::from((vip, 9)).into()).expect("send");
+        let other = Flow::Ports { protocol: 6, from, to };
+        assert_eq!(witness.answered_by(&other).expect("look up"), None, "another protocol");
+        assert_eq!(watch().answered_by(&flow).expect("look up"), Some((own, 9).into()));
+        let mut witness = watch();
         ns.sh(&format!("ping -c1 -W1 {vip}"));
         let version = if vip.is_ipv6() { 6 } else { 4 };
         let list = ns.sh(&format!("conntrack -L -f ipv{version} 2>/dev/null"));
@@ -419,7 +437,10 @@ EOF");
         };
         let identifier = word("id=").parse().expect("a number");
         let flow = Flow::Echo { from: ip(&word("src=")), to: vip, identifier };
-        assert_eq!(answered_by(&flow), Some((own, 0).into()), "{echo}");
+        for witness in [&mut witness, &mut watch()] {
+            let who = witness.answered_by(&flow).expect("look up");
+            assert_eq!(who, Some((own, 0).into()), "{echo}");
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! - Two networks of one sandbox with the same virtual address: the one with the lower id wins.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use swarmnet_types::{NetworkId, ServiceId};
 

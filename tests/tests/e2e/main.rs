@@ -11,6 +11,7 @@ mod names;
 mod overlay;
 mod restart;
 mod teardown;
+mod trace;
 
 use swarmnet_tests::Lab;
 

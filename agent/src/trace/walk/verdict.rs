@@ -92,7 +92,15 @@ impl Walk<'_> {
                 let node = backend::node_name(self.scene, endpoint);
                 (who, format!("on {node}: `swarmnet ps` and `swarmnet logs {name}`"))
             }
-            None => (self.words_for(probe.to), "look there".to_owned()),
+            None => {
+                let look = match place {
+                    Place::Vip(_, service) | Place::PortElsewhere(_, service) => {
+                        format!("see its tasks: `swarmnet service ps {}`", service.name)
+                    }
+                    _ => "look there what listens, and what is filtered".to_owned(),
+                };
+                (self.words_for(probe.to), look)
+            }
         }
     }
 

@@ -77,6 +77,11 @@ impl Socket {
         self.port
     }
 
+    /// Takes part in a multicast group: its notifications have the sequence number 0.
+    pub(crate) fn subscribe(&self, group: u32) -> Result<(), KernelError> {
+        self.raw.add_membership(group).map_err(|err| KernelError::NetlinkIo { err })
+    }
+
     /// The next sequence number.
     pub(crate) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
