@@ -81,7 +81,7 @@ impl Shot<'_> {
             to: self.to,
             port: self.port,
             protocol: self.protocol,
-            outcome: sent.map_or_else(outcome, |()| Outcome::Answered),
+            outcome: sent.map_or_else(|err| outcome(&err), |()| Outcome::Answered),
             took,
             chosen,
             echo: None,
@@ -162,13 +162,13 @@ fn ports(protocol: u8, from: Option<SocketAddr>, to: SocketAddr) -> Option<Flow>
     from.map(|from| Flow::Ports { protocol, from, to })
 }
 
-fn outcome(err: io::Error) -> Outcome {
+fn outcome(err: &io::Error) -> Outcome {
     match err.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Outcome::Refused,
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
             Outcome::Unreachable(err.to_string())
         }
-        _ if is_timeout(&err) => Outcome::Silent,
+        _ if is_timeout(err) => Outcome::Silent,
         _ => Outcome::Failed(err.to_string()),
     }
 }

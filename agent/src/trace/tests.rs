@@ -50,9 +50,9 @@ fn says(addrs: &[&str]) -> Said {
     Said::Reply(Reply { code: 0, truncated: false, addrs })
 }
 
-fn by(link: &str, source: &str) -> Option<Path> {
+fn by(link: &str, source: &str) -> Path {
     let link = LinkName::new(link).expect("a name");
-    Some(Path { link, source: ip(source), mtu_bytes: 1450 })
+    Path { link, source: ip(source), mtu_bytes: 1450 }
 }
 
 /// What is seen where all is as wished.
@@ -67,11 +67,11 @@ fn evidence_of(inputs: Inputs, held: &[u16]) -> Evidence {
         kernel.apply_now(op).unwrap_or_else(|err| panic!("{err}"));
     }
     let inside = Ns::Sandbox(HERE);
-    let eth0 =
-        ["10.0.1.100", "10.0.1.2", "10.0.1.3"].map(|a| ((inside, ip(a)), by("eth0", "10.0.1.2")));
+    let eth0 = ["10.0.1.100", "10.0.1.2", "10.0.1.3"]
+        .map(|a| ((inside, ip(a)), Some(by("eth0", "10.0.1.2"))));
     let node_link = ["192.0.2.1", "192.0.2.2", "203.0.113.1"]
-        .map(|a| ((inside, ip(a)), by("swarmnet-node", "10.255.1.2")));
-    let vtep = ((Ns::Node, ip("192.0.2.2")), by("eth0", "192.0.2.1"));
+        .map(|a| ((inside, ip(a)), Some(by("swarmnet-node", "10.255.1.2"))));
+    let vtep = ((Ns::Node, ip("192.0.2.2")), Some(by("eth0", "192.0.2.1")));
     let record = Arc::clone(&inputs.local.sandboxes[&HERE]);
     Evidence {
         record,
@@ -298,7 +298,7 @@ fn no_route_and_no_devices_are_named() {
     seen.routes.insert((Ns::Sandbox(HERE), ip("10.0.1.100")), None);
     breaks(&question, &seen, Route, ["no IPv4 route", "network connect"]);
     let mut seen = evidence();
-    let astray = by("swarmnet-node", "10.255.1.2");
+    let astray = Some(by("swarmnet-node", "10.255.1.2"));
     seen.routes.insert((Ns::Sandbox(HERE), ip("10.0.1.100")), astray);
     let why = "it leaves w1 by swarmnet-node, wanted is eth0";
     breaks(&question, &seen, Route, [why, "changed its routes"]);

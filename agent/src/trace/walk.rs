@@ -190,38 +190,31 @@ impl<'a> Walk<'a> {
         let me = &self.record.name;
         let Some(path) = self.evidence.routes.get(&(self.ns(), addr)) else { return };
         let hop = |found: String| Hop::good(HopKind::Route, format!("{addr} in {me}"), found);
-        match path {
-            Some(path) => {
-                let good = hop(format!("by {} from {}", path.link, path.source));
-                match self.wanted_link(place).filter(|wanted| **wanted != path.link) {
-                    None => self.push(good),
-                    Some(wanted) => {
-                        let why = format!("it leaves {me} by {}, wanted is {wanted}", path.link);
-                        let remedy = format!(
-                            "something in {me} changed its routes: `swarmnet network disconnect` and `connect` make them anew"
-                        );
-                        self.push(good.broken(why, remedy));
-                    }
-                }
-                self.links(&path.link);
-            }
-            None => {
-                let family = if addr.is_ipv6() { "IPv6" } else { "IPv4" };
-                let mut on = self.record.attachments.iter().map(|a| self.scene.network(a));
-                let why = if on.all(|n| n.spec.internal) {
-                    format!("{me} has no route: its networks are internal")
-                } else {
-                    format!("{me} has no {family} route there")
-                };
-                let broken = hop("none".to_owned()).broken(
-                    why,
+        if let Some(path) = path {
+            let good = hop(format!("by {} from {}", path.link, path.source));
+            let hop = match self.wanted_link(place).filter(|wanted| **wanted != path.link) {
+                None => good,
+                Some(wanted) => good.broken(
+                    format!("it leaves {me} by {}, wanted is {wanted}", path.link),
                     format!(
-                        "join a network that leads there: `swarmnet network connect NETWORK {me}`"
+                        "something in {me} changed its routes: `swarmnet network disconnect` and `connect` make them anew"
                     ),
-                );
-                self.push(broken);
-            }
+                ),
+            };
+            self.push(hop);
+            self.links(&path.link);
+            return;
         }
+        let mut on = self.record.attachments.iter().map(|a| self.scene.network(a));
+        let why = if on.all(|n| n.spec.internal) {
+            format!("{me} has no route: its networks are internal")
+        } else {
+            let family = if addr.is_ipv6() { "IPv6" } else { "IPv4" };
+            format!("{me} has no {family} route there")
+        };
+        let remedy =
+            format!("join a network that leads there: `swarmnet network connect NETWORK {me}`");
+        self.push(hop("none".to_owned()).broken(why, remedy));
     }
 
     /// The sandbox's own link on the network that the address is on.
@@ -287,7 +280,7 @@ impl<'a> Walk<'a> {
         let subject = format!("{vip} of {} in {}", service.name, self.record.name);
         let hop = Hop::good(HopKind::Vip, subject, found);
         let hop = if wished.is_empty() {
-            hop.broken(self.nobody(service, &out), start_one(network, service))
+            hop.broken(nobody(service, &out), start_one(network, service))
         } else {
             self.as_balanced(hop, (ns, Object::Vip(vip)), (&held, &wished))
         };
@@ -316,14 +309,6 @@ impl<'a> Walk<'a> {
             format!("not led to {}, as wanted", listed(wished))
         };
         hop.broken(why, self.mend())
-    }
-
-    fn nobody(&self, service: &Service, out: &[String]) -> String {
-        if out.is_empty() {
-            format!("service {} has no task on this network", service.name)
-        } else {
-            format!("no task of service {} is ready", service.name)
-        }
     }
 
     /// The backends that a virtual address should have, of its own family.
@@ -406,6 +391,14 @@ fn how(algorithm: Algorithm) -> &'static str {
         Algorithm::Random => "one of",
         Algorithm::Rr => "in turn",
         Algorithm::Sh => "by client, one of",
+    }
+}
+
+fn nobody(service: &Service, out: &[String]) -> String {
+    if out.is_empty() {
+        format!("service {} has no task on this network", service.name)
+    } else {
+        format!("no task of service {} is ready", service.name)
     }
 }
 

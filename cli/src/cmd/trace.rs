@@ -51,12 +51,11 @@ pub(crate) async fn run(args: TraceArgs, mut daemon: Daemon) -> Result<(), CliEr
     let request = request(args)?;
     let answer = daemon.node.trace(request).await?.into_inner();
     let value = trace::inspect(&answer);
-    match format {
-        Some(format) => print_inspect(&[value], Some(&format))?,
-        None => {
-            let rows: &[Value] = value["Hops"].as_array().map_or(&[], Vec::as_slice);
-            print_list(rows, COLUMNS, &ListFormat::default())?;
-        }
+    if let Some(format) = format {
+        print_inspect(&[value], Some(&format))?;
+    } else {
+        let rows: &[Value] = value["Hops"].as_array().map_or(&[], Vec::as_slice);
+        print_list(rows, COLUMNS, &ListFormat::default())?;
     }
     match answer.hops.iter().find(|hop| hop.broken) {
         None => Ok(()),

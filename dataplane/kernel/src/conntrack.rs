@@ -37,6 +37,7 @@ const FILTER_IP_SRC: u32 = 1;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V6_SRC: u16 = 3;
+
 /// A handle on the flows of one namespace. It keeps the namespace alive.
 #[derive(Debug)]
 pub struct Conntrack {

@@ -86,22 +86,18 @@ impl Walk<'_> {
 
     /// Who was to answer, in words, and a way to look there.
     fn there(&self, place: &Place<'_>, probe: &Probe) -> (String, String) {
-        match self.answerer(place) {
-            Some(endpoint) => {
-                let (who, name) = (self.who(endpoint), &endpoint.name);
-                let node = backend::node_name(self.scene, endpoint);
-                (who, format!("on {node}: `swarmnet ps` and `swarmnet logs {name}`"))
-            }
-            None => {
-                let look = match place {
-                    Place::Vip(_, service) | Place::PortElsewhere(_, service) => {
-                        format!("see its tasks: `swarmnet service ps {}`", service.name)
-                    }
-                    _ => "look there what listens, and what is filtered".to_owned(),
-                };
-                (self.words_for(probe.to), look)
-            }
+        if let Some(endpoint) = self.answerer(place) {
+            let (who, name) = (self.who(endpoint), &endpoint.name);
+            let node = backend::node_name(self.scene, endpoint);
+            return (who, format!("on {node}: `swarmnet ps` and `swarmnet logs {name}`"));
         }
+        let look = match place {
+            Place::Vip(_, service) | Place::PortElsewhere(_, service) => {
+                format!("see its tasks: `swarmnet service ps {}`", service.name)
+            }
+            _ => "look there what listens, and what is filtered".to_owned(),
+        };
+        (self.words_for(probe.to), look)
     }
 
     fn refused(&self, place: &Place<'_>, probe: &Probe) -> (String, String) {

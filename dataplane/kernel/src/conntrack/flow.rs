@@ -15,6 +15,8 @@ use crate::netns::Netns;
 /// `NFNLGRP_CONNTRACK_NEW`.
 const GROUP_NEW: u32 = 1;
 const CT_NEW: u16 = SUBSYSTEM << 8;
+/// `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS_LEN: usize = 16 + 4;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -65,9 +67,10 @@ impl Witness {
             match self.socket.recv(false) {
                 Ok(None) => return self.look_up(flow),
                 Ok(Some(data)) => {
-                    let begun = frames(&data).filter(|f| f.kind == CT_NEW);
-                    let mut attrs = begun.map(|f| Attrs(f.body.get(4..).unwrap_or_default()));
-                    if let Some(told) = attrs.find(|a| flow.is(*a)) {
+                    let begun = frames(&data).filter(|f| f.message_type() == CT_NEW);
+                    let mut bodies = begun.map(|f| f.into_inner().get(HEADERS_LEN..));
+                    let told = bodies.find_map(|b| Some(Attrs(b?)).filter(|a| flow.is(*a)));
+                    if let Some(told) = told {
                         return Ok(answerer(told));
                     }
                 }
@@ -82,7 +85,7 @@ impl Witness {
         let mut get = Message::new(CT_GET, 0, &nfgenmsg(flow.ends().0));
         get.nest(CTA_TUPLE_ORIG, |m| flow.write(m));
         match self.socket.get("find a flow", get) {
-            Ok((_, body)) => Ok(answerer(Attrs(body.get(4..).unwrap_or_default()))),
+            Ok(body) => Ok(answerer(Attrs(body.get(4..).unwrap_or_default()))),
             // EINVAL: addresses of two families, which no flow has.
             Err(err) if err.is_gone() || err.errno() == Some(libc::EINVAL) => Ok(None),
             Err(err) => Err(err),

@@ -68,6 +68,10 @@ impl Message {
         self.bytes(kind, &value.to_ne_bytes())
     }
 
+    pub(crate) fn be16(&mut self, kind: u16, value: u16) -> &mut Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
     pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
@@ -114,7 +118,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut m = Message::new(16, NLM_F_ACK, &[1, 2, 3, 4]);
         m.text(3, "eth0").nest(18, |m| {
-            m.u32(1, 7).u8(2, 9);
+            m.u32(1, 7).u8(2, 9).be16(3, 0x0102);
         });
         m.add_flags(NLM_F_CREATE);
         let bytes = m.finish(9);
@@ -124,5 +128,6 @@ mod tests {
         assert_eq!(attrs.text(3).as_deref(), Some("eth0"));
         assert_eq!(attrs.nested(18).u32(1), Some(7));
         assert_eq!(attrs.nested(18).get(2), Some(&[9][..]));
+        assert_eq!(attrs.nested(18).get(3), Some(&[1, 2][..]));
     }
 }
