@@ -8,6 +8,7 @@ use crate::CliError;
 use crate::client::Daemon;
 use crate::lab;
 
+mod about;
 mod agent;
 mod manager;
 mod network;
@@ -70,6 +71,14 @@ enum Command {
     Sandbox(sandbox::SandboxCommand),
     /// Follow a packet from a sandbox of this node to a name or address, and say where its way breaks
     Trace(trace::TraceArgs),
+    /// Show this node and its cluster in numbers
+    Info(about::FormatArgs),
+    /// Show the versions of this program and of the daemon
+    Version(about::FormatArgs),
+    /// Write completions for a shell
+    Completion(about::CompletionArgs),
+    /// Write manual pages
+    Man(about::ManArgs),
     /// Make a whole cluster on this machine, to try, test and show it
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -90,6 +99,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), CliError> {
         // A lab enters namespaces, which a process with threads cannot.
         Command::Lab(command) => lab::run(command),
         Command::Daemon(args) => start::daemon(&args),
+        Command::Completion(args) => {
+            about::completion(&args);
+            Ok(())
+        }
+        Command::Man(args) => about::man(&args),
         Command::Shim { dir } => swarmnet_agent::shim::run(&dir).map_err(CliError::failure),
         command => runtime()?.block_on(run_async(command, socket)),
     }
@@ -98,6 +112,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), CliError> {
 async fn run_async(command: Command, socket: Option<PathBuf>) -> Result<(), CliError> {
     match command {
         Command::Whoami(args) => whoami::run(args).await,
+        Command::Version(args) => about::version(&args, socket.as_deref()).await,
         Command::Manager(command) => manager::run(command, socket.as_deref()).await,
         Command::Agent(command) => agent::run(command, socket.as_deref()).await,
         command => with_daemon(command, socket).await,
@@ -119,9 +134,13 @@ async fn with_daemon(command: Command, socket: Option<PathBuf>) -> Result<(), Cl
         Command::Port(args) => workload::port(args, daemon).await,
         Command::Sandbox(command) => sandbox::run(command, daemon).await,
         Command::Trace(args) => trace::run(args, daemon).await,
+        Command::Info(args) => about::info(&args, daemon).await,
         Command::Lab(_)
         | Command::Whoami(_)
         | Command::Daemon(_)
+        | Command::Version(_)
+        | Command::Completion(_)
+        | Command::Man(_)
         | Command::Shim { .. }
         | Command::Manager(_)
         | Command::Agent(_) => Ok(()),

@@ -55,6 +55,18 @@ impl From<crate::format::TemplateError> for CliError {
     }
 }
 
+/// What clap says of wrong words, in one line: the error, what was probably meant, the usage.
+pub(crate) fn words(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|p| p.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|p| !p.is_empty() && !p.starts_with("For more information"))
+        .collect();
+    let line = paragraphs.join("; ").replacen("error: ", "", 1);
+    line.replace("; Usage: ", "; usage: ").replace("; tip: ", "; ")
+}
+
 /// Prints the one line of a failed command.
 pub(crate) fn report(err: &CliError) {
     let line = err.to_string();
@@ -68,5 +80,38 @@ pub(crate) fn check_template(format: Option<&str>) -> Result<(), CliError> {
     match format {
         Some(text) => Template::parse(text).map(drop).map_err(Into::into),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::words;
+    use crate::cmd::Cli;
+
+    #[test]
+    fn wrong_words_are_one_line_with_what_was_meant() {
+        for (typed, said) in [
+            (
+                "netwrok ls",
+                "unrecognized subcommand 'netwrok'; a similar subcommand exists: 'network'; usage: swarmnet",
+            ),
+            (
+                "network rm",
+                "the following required arguments were not provided: <NETWORK>...; usage: swarmnet network rm",
+            ),
+            (
+                "service ls --quite",
+                "unexpected argument '--quite' found; a similar argument exists: '--quiet'; usage: swarmnet service ls",
+            ),
+            ("node update n1 --role boss", "invalid value 'boss' for '--role <ROLE>'"),
+        ] {
+            let args = std::iter::once("swarmnet").chain(typed.split(' '));
+            let err = Cli::try_parse_from(args).expect_err("wrong");
+            let line = words(&err);
+            assert!(line.starts_with(said), "{line}");
+            assert_eq!(line.lines().count(), 1);
+        }
     }
 }

@@ -189,7 +189,7 @@ pub(crate) fn hex(id: &[u8]) -> String {
     })
 }
 
-async fn list(daemon: &mut Daemon) -> Result<Vec<Network>, CliError> {
+pub(super) async fn list(daemon: &mut Daemon) -> Result<Vec<Network>, CliError> {
     let answer = daemon.control.list_networks(v1::ListNetworksRequest {}).await?.into_inner();
     let mut networks =
         answer.networks.into_iter().map(Network::try_from).collect::<Result<Vec<_>, _>>()?;

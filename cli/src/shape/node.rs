@@ -35,6 +35,14 @@ impl TryFrom<v1::NodeStatus> for Status {
 }
 
 impl Status {
+    pub(crate) const fn leader(&self) -> bool {
+        self.leader
+    }
+
+    pub(crate) const fn ready(&self) -> bool {
+        matches!(self.state, v1::NodeState::Ready)
+    }
+
     fn state(&self) -> &'static str {
         match self.state {
             v1::NodeState::Ready => "Ready",

@@ -79,6 +79,9 @@ fn wrong_words_are_told_and_change_nothing() {
         ("service publish web published=5000,target=80,mode=mesh", USAGE, "mesh"),
         ("service publish web published=5000,target=80,color=red", USAGE, "color"),
         ("service publish web 5000-5001:80-82", USAGE, "range"),
+        ("netwrok ls", USAGE, "a similar subcommand exists: 'network'"),
+        ("network create --drivr overlay second", USAGE, "a similar argument exists: '--driver'"),
+        ("network rm", USAGE, "<NETWORK>"),
     ] {
         refused(&lab.swarmnet("m1", words), code, said);
     }
@@ -88,6 +91,54 @@ fn wrong_words_are_told_and_change_nothing() {
     refused(&out, FAILURE, "w1");
     let after = lab.ok("m1", "network ls") + &lab.ok("m1", "service ls");
     assert_eq!(before, after, "nothing changed");
+}
+
+/// One prefix, two networks: neither is guessed, both are named.
+#[test]
+fn an_ambiguous_prefix_is_refused_with_what_it_could_mean() {
+    let lab = Lab::up("prefix", "--managers 1 --agents 0 --clients 0");
+    let mut ids: Vec<String> = Vec::new();
+    // Ids are random: with 17 of them two begin with the same of 16 digits.
+    for n in 1..=17 {
+        ids.push(lab.ok("m1", &format!("network create -d bridge net{n}")).trim().to_owned());
+    }
+    let same = |digit: char| ids.iter().filter(move |id| id.starts_with(digit));
+    let digit = "0123456789abcdef".chars().find(|d| same(*d).count() > 1).expect("17 in 16");
+    // A name goes before a prefix, and there is none such.
+    let out = lab.swarmnet("m1", &format!("network rm {digit}"));
+    refused(&out, FAILURE, "ambiguous");
+    for id in same(digit) {
+        assert!(stderr(&out).contains(&id[..12]), "{id} is named: {}", stderr(&out));
+    }
+    assert_eq!(
+        lab.ok("m1", "network ls -q --filter type=custom --filter driver=bridge").lines().count(),
+        17
+    );
+}
+
+/// The certificate of a worker, taken to the manager's port by another client than ours.
+#[test]
+fn a_certificate_without_the_role_is_refused_for_each_call_of_a_manager() {
+    let lab = Lab::up("role", "--managers 1 --agents 1 --clients 0");
+    let certs = lab.folder().join("role/a1/state/certs");
+    let call = |method: &str| {
+        let script = format!(
+            "printf '\\0\\0\\0\\0\\0' | curl -sk --http2 --cert {0}/node.crt --key {0}/node.key \
+             -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- -o /dev/null -D - \
+             https://192.0.2.11:2377/swarmnet.v1.{method}",
+            certs.display()
+        );
+        stdout(&lab.exec("a1", &["sh", "-c", &script]))
+    };
+    let before = lab.ok("m1", "network ls");
+    for method in ["Control/CreateNetwork", "Control/RemoveNode", "Control/GetToken", "Raft/Vote"] {
+        let told = call(method);
+        assert!(told.contains("grpc-status: 7"), "{method}: {told}");
+        assert!(told.contains("managers%20only"), "{method}: {told}");
+    }
+    let told = call("Control/ListNetworks");
+    assert!(told.contains("grpc-status: 0"), "a worker may read: {told}");
+    assert_eq!(lab.ok("m1", "network ls"), before, "nothing changed");
 }
 
 #[test]
