@@ -16,6 +16,9 @@ use crate::netns::Netns;
 use crate::route::NewLink;
 use crate::sysctl;
 
+/// How many flows a namespace has.
+const FLOWS: &str = "net/netfilter/nf_conntrack_count";
+
 impl Inner {
     pub(super) fn apply(&self, op: &Op) -> Result<(), KernelError> {
         match op {
@@ -66,6 +69,7 @@ impl Inner {
         // Our own handles would keep it alive.
         lock(&self.idle).remove(&ns);
         lock(&self.places).remove(&ns);
+        self.closer.wait();
         Netns::remove(path)
     }
 
@@ -102,8 +106,18 @@ impl Inner {
         self.with(ns, |h| h.nft.commit(table, ops, None))
     }
 
+    /// The kernel looks through its whole table, which all namespaces share: 4 to 12 ms here. A namespace without any flow, such as
+    /// that of a sandbox that calls nobody, is spared that.
     fn kill_flows(&self, ns: Ns, reply_src: IpAddr) -> Result<(), KernelError> {
-        Conntrack::open(&self.netns(ns)?)?.delete_by_reply_source(reply_src)
+        let netns = self.netns(ns)?;
+        // Where connection tracking is not there yet, there is no count either.
+        if sysctl::get(&netns, FLOWS).is_ok_and(|count| count == "0") {
+            return Ok(());
+        }
+        let mut conntrack = Conntrack::open(&netns)?;
+        let result = conntrack.delete_by_reply_source(reply_src);
+        self.closer.close(conntrack);
+        result
     }
 
     fn set_forward_accept(

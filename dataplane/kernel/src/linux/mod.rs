@@ -2,11 +2,12 @@
 //!
 //! Namespaces are known by where the last observation or `AddNetns` said they are. Handles into the node's namespace and the
 //! overlays' stay open; handles into sandboxes are opened for one operation (about 0.1 ms) and closed, because an open socket would
-//! keep a sandbox alive after its workload has gone.
+//! keep a sandbox alive after its workload has gone. The operation does not wait for the close ([`closer`]).
 //!
 //! What an error means is decided in `settle` alone.
 
 mod apply;
+mod closer;
 mod observe;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use swarmnet_dataplane::{Actual, Kernel, Ns, Op, Scope};
 
+use self::closer::Closer;
 use crate::error::KernelError;
 use crate::netns::Netns;
 use crate::nft::Nft;
@@ -33,6 +35,7 @@ struct Inner {
     places: Mutex<BTreeMap<Ns, PathBuf>>,
     /// Open handles of [`Ns::Node`] and [`Ns::Overlay`]; taken while in use.
     idle: Mutex<BTreeMap<Ns, Handles>>,
+    closer: Closer,
 }
 
 /// What one namespace is worked on with.
@@ -51,7 +54,7 @@ impl LinuxKernel {
     pub fn new(node: Netns) -> Result<Self, KernelError> {
         let handles = Handles::open(node.clone())?;
         let idle = Mutex::new(BTreeMap::from([(Ns::Node, handles)]));
-        let inner = Inner { node, places: Mutex::default(), idle };
+        let inner = Inner { node, places: Mutex::default(), idle, closer: Closer::start() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -171,6 +174,8 @@ impl Inner {
         let sound = !matches!(result, Err(KernelError::NetlinkIo { .. }));
         if sound && matches!(ns, Ns::Node | Ns::Overlay) {
             lock(&self.idle).insert(ns, handles);
+        } else {
+            self.closer.close(handles);
         }
         result
     }
