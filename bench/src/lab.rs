@@ -11,6 +11,9 @@ use tempfile::TempDir;
 /// The name of the overlay network that [`Lab::overlay`] makes.
 pub(crate) const NETWORK: &str = "benchnet";
 
+/// Of [`Lab::wide_overlay`]; not among the default pools.
+const WIDE_SUBNET: &str = "172.20.0.0/16";
+
 /// A running lab.
 #[derive(Debug)]
 pub(crate) struct Lab {
@@ -62,7 +65,7 @@ impl Lab {
 
     /// `swarmnet` of this machine, talking to a node's daemon over its unix socket: no namespace is entered.
     pub(crate) fn client(&self, node: &str) -> Result<Command> {
-        let folder = self.text(node, "Folder")?;
+        let folder = self.folder(node)?;
         let mut command = Command::new(&self.binary);
         command.arg("--socket").arg(Path::new(folder).join("run/swarmnet.sock"));
         Ok(command)
@@ -72,6 +75,12 @@ impl Lab {
     pub(crate) fn overlay(&self) -> Result<()> {
         let words = ["network", "create", "-d", "overlay", "--attachable", NETWORK];
         output(self.client("m1")?.args(words)).map(drop)
+    }
+
+    /// The same with room for ten thousand services and their tasks.
+    pub(crate) fn wide_overlay(&self) -> Result<()> {
+        let words = ["network", "create", "-d", "overlay", "--attachable", "--subnet"];
+        output(self.client("m1")?.args(words).args([WIDE_SUBNET, NETWORK])).map(drop)
     }
 
     /// Makes a sandbox on the overlay; its address and namespace.
@@ -98,6 +107,11 @@ impl Lab {
     /// Where a node's network namespace is.
     pub(crate) fn netns(&self, node: &str) -> Result<PathBuf> {
         self.text(node, "NetworkNamespace").map(PathBuf::from)
+    }
+
+    /// Where a node keeps its files.
+    pub(crate) fn folder(&self, node: &str) -> Result<&str> {
+        self.text(node, "Folder")
     }
 
     /// A node's first address.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,10 +12,12 @@ use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 use socket2::SockRef;
 
+use crate::stats::quantile;
+
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Longest silence of a peer; a measurement that meets it fails.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// Tells the server of [`connections_per_s`] to end.
+/// Tells a server of [`connections`] to end.
 const LAST: u8 = b'q';
 
 /// A client's namespace, a server's namespace, and where the client finds the server.
@@ -112,36 +114,72 @@ pub(crate) fn exchanges_us(path: &Route<'_>, count: u32) -> Result<Vec<f64>> {
     Ok(all)
 }
 
-/// New connections/s of one client, one after the other, each with one byte to and fro.
-pub(crate) fn connections_per_s(path: &Route<'_>, time: Duration) -> Result<f64> {
+/// What a run of new connections came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connections {
+    pub(crate) per_s: f64,
+    /// From the start of the connection to the byte's return.
+    pub(crate) p99_us: f64,
+}
+
+/// New connections of `clients` clients at once: each makes one after the other, with one byte to and fro.
+pub(crate) fn connections(path: &Route<'_>, clients: u32, time: Duration) -> Result<Connections> {
     let listener = path.listen()?;
-    let server = thread::spawn(move || -> Result<()> {
-        loop {
-            let mut stream = prepared(listener.accept()?.0)?;
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            stream.write_all(&byte)?;
-            if byte == [LAST] {
-                return Ok(());
-            }
-            // The client goes first, by a reset: what this read says does not matter.
-            drop(stream.read(&mut byte));
+    let servers: Vec<_> = (0..clients)
+        .map(|_| listener.try_clone().map(|listener| thread::spawn(move || serve(&listener))))
+        .collect::<Result<_, _>>()?;
+    let begun = Instant::now();
+    let all = thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients)
+            .map(|_| scope.spawn(|| within(path.client, || client(path.to, time))))
+            .collect();
+        let mut all = Vec::new();
+        for client in clients {
+            all.extend(client.join().map_err(|_| anyhow!("a client failed"))??);
         }
-    });
-    let to = path.to;
-    let rate = within(path.client, move || {
-        let begun = Instant::now();
-        let mut count = 0_u32;
-        while begun.elapsed() < time {
-            exchange(to, 0)?;
-            count += 1;
-        }
-        let rate = f64::from(count) / begun.elapsed().as_secs_f64();
-        exchange(to, LAST)?;
-        Ok(rate)
+        Ok::<_, anyhow::Error>(all)
     })?;
-    server.join().map_err(|_| anyhow!("the server failed"))??;
-    Ok(rate)
+    let elapsed = begun.elapsed().as_secs_f64();
+    for server in servers {
+        server.join().map_err(|_| anyhow!("the server failed"))??;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a count of connections far below 2^53")]
+    let per_s = all.len() as f64 / elapsed;
+    Ok(Connections { per_s, p99_us: quantile(&all, 0.99) })
+}
+
+/// Serves connections until one tells it to end; there is one that does for each server.
+fn serve(listener: &TcpListener) -> Result<()> {
+    loop {
+        let mut stream = prepared(listener.accept()?.0)?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        stream.write_all(&byte)?;
+        if byte == [LAST] {
+            return Ok(());
+        }
+        // The client goes first, by a reset: what this read says does not matter.
+        drop(stream.read(&mut byte));
+    }
+}
+
+/// Microseconds of each connection.
+fn client(to: SocketAddr, time: Duration) -> Result<Vec<f64>> {
+    let (begun, mut all) = (Instant::now(), Vec::new());
+    while begun.elapsed() < time {
+        let start = Instant::now();
+        exchange(to, 0)?;
+        all.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    exchange(to, LAST)?;
+    Ok(all)
+}
+
+/// Whom the server takes the client for.
+pub(crate) fn seen_as(path: &Route<'_>) -> Result<IpAddr> {
+    let listener = path.listen()?;
+    let _client = path.connect()?;
+    Ok(listener.accept()?.1.ip())
 }
 
 /// One connection with one byte to and fro. It ends by a reset, so that no port waits for two minutes.

@@ -4,15 +4,24 @@
 
 #![forbid(unsafe_code)]
 
+mod api;
 mod attach;
+mod handmade;
 mod idle;
+mod ingress;
+mod known;
 mod lab;
 mod load;
+mod names;
 mod overlay;
+mod process;
 mod publish;
 mod report;
+mod rules;
 mod stats;
+mod tasks;
 mod vip;
+mod writes;
 
 use std::process::ExitCode;
 
@@ -26,12 +35,23 @@ struct Bench {
     run: fn(u32) -> Result<()>,
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 11] = [
     Bench { name: "publish", counts: "published ports", count: 200, run: publish::run },
     Bench { name: "attach", counts: "attachments", count: 100, run: attach::run },
     Bench { name: "idle", counts: "seconds", count: 60, run: idle::run },
+    Bench { name: "known", counts: "seconds for each size", count: 20, run: known::run },
     Bench { name: "overlay", counts: "rounds", count: 7, run: overlay::run },
     Bench { name: "vip", counts: "rounds", count: 7, run: vip::run },
+    Bench { name: "scale", counts: "rounds for each size", count: 7, run: vip::scale },
+    Bench { name: "ingress", counts: "rounds", count: 7, run: ingress::run },
+    Bench { name: "names", counts: "rounds", count: 7, run: names::run },
+    Bench {
+        name: "writes",
+        counts: "rounds for each number of clients",
+        count: 5,
+        run: writes::run,
+    },
+    Bench { name: "rules", counts: "changes", count: 200, run: rules::run },
 ];
 
 fn main() -> ExitCode {

@@ -1,12 +1,11 @@
 //! B1: one TCP stream and one-byte exchanges between sandboxes on two nodes, against a minimal VXLAN made with `ip`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::lab::{Lab, output};
+use crate::handmade::HandMade;
+use crate::lab::Lab;
 use crate::load::{Route, exchanges_us, gbit_per_s};
 use crate::report::{Arms, Goal, Measurement};
 use crate::stats::median;
@@ -37,32 +36,11 @@ for i in 1 2; do
   ip -n snb-box$i link set eth0 up
 done";
 
-/// The hand-made VXLAN; its namespaces, and with them all of it, go when the value goes.
-struct Minimal;
-
-impl Minimal {
-    fn make() -> Result<Self> {
-        let minimal = Self;
-        output(Command::new("sh").args(["-c", MINIMAL]))?;
-        Ok(minimal)
-    }
-}
-
-impl Drop for Minimal {
-    fn drop(&mut self) {
-        for name in ["snb-box1", "snb-box2", "snb-node1", "snb-node2", "snb-wire"] {
-            if Path::new("/run/netns").join(name).exists()
-                && let Err(err) = output(Command::new("ip").args(["netns", "del", name]))
-            {
-                eprintln!("swarmnet-bench: {err:#}");
-            }
-        }
-    }
-}
+const NAMESPACES: [&str; 5] = ["snb-box1", "snb-box2", "snb-node1", "snb-node2", "snb-wire"];
 
 pub(crate) fn run(rounds: u32) -> Result<()> {
-    let _minimal = Minimal::make()?;
-    let (box1, box2) = (PathBuf::from("/run/netns/snb-box1"), PathBuf::from("/run/netns/snb-box2"));
+    let minimal = HandMade::make(MINIMAL, &NAMESPACES)?;
+    let (box1, box2) = (minimal.netns("snb-box1"), minimal.netns("snb-box2"));
     let base = Route { client: &box1, server: &box2, to: ([10, 98, 0, 2], PORT).into() };
     let lab = Lab::up(2, 0)?;
     lab.overlay()?;
@@ -72,10 +50,10 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
     let ours = Route { client: &client, server: &server, to };
 
     let (mut stream, mut latency) = (Arms::default(), Arms::default());
-    for round in 0..rounds {
-        stream.round(round, || gbit_per_s(&ours, STREAM), || gbit_per_s(&base, STREAM))?;
-        let exchanges = |path| Ok::<_, anyhow::Error>(median(&exchanges_us(path, EXCHANGES)?));
-        latency.round(round, || exchanges(&ours), || exchanges(&base))?;
+    for _ in 0..rounds {
+        stream.round(|| gbit_per_s(&ours, STREAM), || gbit_per_s(&base, STREAM))?;
+        let exchanges = |path| Ok(median(&exchanges_us(path, EXCHANGES)?));
+        latency.round(|| exchanges(&ours), || exchanges(&base))?;
     }
     Measurement::ratio("B1", "overlay: one TCP stream against a minimal VXLAN", "Gbit/s", &stream)
         .goal("ratio", Goal::AtLeast(0.98))

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
+use rand::seq::SliceRandom as _;
 use serde::Serialize;
 
 use crate::stats::{median, quantile};
@@ -12,6 +14,7 @@ use crate::stats::{median, quantile};
 pub(crate) enum Goal {
     Below(f64),
     AtLeast(f64),
+    AtMost(f64),
 }
 
 /// One thing that was measured.
@@ -40,7 +43,7 @@ impl Measurement {
 
     /// Medians of two arms, and the median of the ratios of the rounds in which both were measured.
     pub(crate) fn ratio(id: &'static str, what: &str, unit: &'static str, arms: &Arms) -> Self {
-        let ratios: Vec<f64> = arms.ours.iter().zip(&arms.base).map(|(a, b)| a / b).collect();
+        let ratios = arms.ratios();
         let figures = [
             ("ours", median(&arms.ours)),
             ("baseline", median(&arms.base)),
@@ -70,6 +73,7 @@ impl Measurement {
         self.reached = Some(match goal {
             Goal::Below(limit) => got < limit,
             Goal::AtLeast(limit) => got >= limit,
+            Goal::AtMost(limit) => got <= limit,
         });
         self.goal = Some((figure, goal));
         self
@@ -83,6 +87,7 @@ impl Measurement {
                 let (word, limit) = match goal {
                     Goal::Below(limit) => ("<", limit),
                     Goal::AtLeast(limit) => (">=", limit),
+                    Goal::AtMost(limit) => ("<=", limit),
                 };
                 let verdict = if reached { "reached" } else { "NOT reached" };
                 format!("; goal {figure} {word} {limit}: {verdict}")
@@ -109,22 +114,67 @@ pub(crate) struct Arms {
 }
 
 impl Arms {
-    /// Measures both once, in an order that changes with the round, so that neither has the better place.
-    pub(crate) fn round<E>(
+    /// Measures both once, in an order that is drawn.
+    pub(crate) fn round(
         &mut self,
-        round: u32,
-        mut ours: impl FnMut() -> Result<f64, E>,
-        mut base: impl FnMut() -> Result<f64, E>,
-    ) -> Result<(), E> {
-        let (a, b) = if round.is_multiple_of(2) {
-            let a = ours()?;
-            (a, base()?)
-        } else {
-            let b = base()?;
-            (ours()?, b)
-        };
-        self.ours.push(a);
-        self.base.push(b);
+        ours: impl FnMut() -> Result<f64>,
+        base: impl FnMut() -> Result<f64>,
+    ) -> Result<()> {
+        let [ours, base] = in_turns(&mut [&mut { ours }, &mut { base }])?;
+        self.put(ours, base);
         Ok(())
+    }
+
+    /// Of each round.
+    pub(crate) fn ratios(&self) -> Vec<f64> {
+        self.ours.iter().zip(&self.base).map(|(a, b)| a / b).collect()
+    }
+
+    pub(crate) fn put(&mut self, ours: f64, base: f64) {
+        self.ours.push(ours);
+        self.base.push(base);
+    }
+}
+
+/// Measures each arm once, in an order that is drawn, so that none has the better place.
+pub(crate) fn in_turns<T, const N: usize>(
+    arms: &mut [&mut dyn FnMut() -> Result<T>; N],
+) -> Result<[T; N]> {
+    let mut order: [usize; N] = std::array::from_fn(|at| at);
+    order.shuffle(&mut rand::rng());
+    let mut got = [const { None }; N];
+    for at in order {
+        got[at] = Some(arms[at]()?);
+    }
+    Ok(got.map(|one| one.expect("the order names every arm")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::in_turns;
+
+    #[test]
+    fn each_arm_runs_once_whatever_the_order() {
+        let (runs, firsts) = (Cell::new(0), Cell::new([0; 2]));
+        let arm = |at: usize| {
+            let (runs, firsts) = (&runs, &firsts);
+            move || {
+                if runs.get() % 2 == 0 {
+                    let mut counts = firsts.get();
+                    counts[at] += 1;
+                    firsts.set(counts);
+                }
+                runs.set(runs.get() + 1);
+                Ok(at)
+            }
+        };
+        for _ in 0..100 {
+            assert_eq!(in_turns(&mut [&mut arm(0), &mut arm(1)]).expect("no arm fails"), [0, 1]);
+        }
+        assert_eq!(runs.get(), 200);
+        // That one of them is never first has a chance of 2^-99.
+        assert!(firsts.get().iter().all(|&count| count > 0), "{:?}", firsts.get());
     }
 }

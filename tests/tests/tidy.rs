@@ -36,7 +36,17 @@ const ARROWS: [(&str, &[&str]); 15] = [
     // They drive whatever they measure or prove.
     (
         "bench",
-        &["types", "proto", "dataplane", "kernel", "dns", "manager", "manager-core", "runtime"],
+        &[
+            "types",
+            "proto",
+            "pki",
+            "dataplane",
+            "kernel",
+            "dns",
+            "manager",
+            "manager-core",
+            "runtime",
+        ],
     ),
     ("tests", &["types", "manager-core", "dataplane", "manager", "agent"]),
 ];

@@ -21,7 +21,7 @@ use crate::format::print_line;
 
 /// How glibc keeps what the daemon has freed. An agent replaces large values (a view, a wish, a zone) as a whole, so that for a moment
 /// two of each are there; by default their room stays with it, in eight arenas for each processor. One that knew 10,000 endpoints held
-/// 63 MiB so, and 39 MiB with few arenas and the threshold kept where it starts (`swarmnet-bench known`). Workloads get an environment
+/// 63 MiB so, and about 40 MiB with few arenas and the threshold kept where it starts (`swarmnet-bench known`). Workloads get an environment
 /// of their own. The unit file says the same.
 const HEAP: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 const START_MAX: Duration = Duration::from_secs(15);
