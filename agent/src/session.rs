@@ -4,6 +4,8 @@
 //! A delta that does not fit, or a manager that is silent, ends the stream; the next begins at another manager with what the node has.
 //! Nothing is removed on account of a missing message: the last view stays until another comes.
 
+mod fold;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_proto::v1::{agent_message, manager_message};
 use swarmnet_runtime::Backoff;
-use swarmnet_types::{NodeDescription, NodeView, SandboxId, ViewDelta};
+use swarmnet_types::{NodeDescription, NodeView, SandboxId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_stream::StreamExt as _;
@@ -25,6 +27,8 @@ use tonic::{Status, Streaming};
 use crate::local::LocalStore;
 use crate::managers::ManagerPool;
 use crate::paths::Paths;
+
+pub use fold::{News, Unfit, fold};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A manager that misses two of its heartbeats is gone: with the time to connect, another one serves us within three seconds.
@@ -172,6 +176,15 @@ impl From<Status> for Broken {
     }
 }
 
+impl From<Unfit> for Broken {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Gap(_) | Unfit::NoView => Self::Gap(unfit.to_string()),
+            Unfit::Older { .. } => Status::unavailable(unfit.to_string()).into(),
+        }
+    }
+}
+
 impl From<Malformed> for Broken {
     fn from(err: Malformed) -> Self {
         Status::from(err).into()
@@ -239,14 +252,10 @@ async fn send(
 fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broken> {
     match message.message {
         Some(manager_message::Message::Snapshot(view)) => {
-            publish(config, NodeView::try_from(view)?);
+            follow(config, News::Whole(view.try_into()?))?;
         }
         Some(manager_message::Message::Delta(delta)) => {
-            let delta = ViewDelta::try_from(delta)?;
-            let have = config.view.borrow().clone();
-            let mut view = have.ok_or_else(|| Broken::Gap("a delta before any view".to_owned()))?;
-            Arc::make_mut(&mut view).apply(delta).map_err(|gap| Broken::Gap(gap.to_string()))?;
-            publish(config, Arc::unwrap_or_clone(view));
+            follow(config, News::Delta(delta.try_into()?))?;
         }
         Some(manager_message::Message::Redirect(redirect)) => {
             let to =
@@ -258,9 +267,12 @@ fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broke
     Ok(())
 }
 
-fn publish(config: &SessionConfig, view: NodeView) {
+fn follow(config: &SessionConfig, news: News) -> Result<(), Broken> {
+    let have = config.view.borrow().clone();
+    let view = fold(have, news)?;
     config.pool.update(&view.cluster.managers);
-    config.view.send_replace(Some(Arc::new(view)));
+    config.view.send_replace(Some(view));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The push: each agent's slice of the state, by one stream; and what an agent asks for its own node.
 //!
 //! A session sends the whole view first, or the delta from what the agent has, then a delta for each applied revision that concerns
-//! the node. Deltas are computed from what was *sent* last, so a slow agent gets fewer and larger ones: one is pending at most.
-//! What an agent says it has in its kernel goes to [`Acks`].
+//! the node. Deltas are computed from what was *sent* last ([`Push`]), so a slow agent gets fewer and larger ones: one is pending at
+//! most. A manager that is behind what the agent has sends nothing and ends the session. What an agent says it has in its kernel goes to [`Acks`].
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
-use swarmnet_manager_core::{Attach, Command, Outcome};
+use swarmnet_manager_core::{Attach, Command, NoPush, Outcome, Push, Pushed};
 use swarmnet_pki::Speaker;
 use swarmnet_proto::v1::dispatcher_server::Dispatcher;
 use swarmnet_proto::v1::{agent_message, manager_message};
@@ -32,8 +32,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The first message must come within this time.
 const HELLO_MAX: Duration = Duration::from_secs(5);
-/// How far a session may lag behind without a word because nothing concerned its node: well within the change log of the state.
-const LAG_MAX: u64 = 1_000;
 
 type Outgoing = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
 
@@ -58,6 +56,14 @@ fn id<T: for<'a> TryFrom<&'a [u8]>>(field: &'static str, bytes: &[u8]) -> Result
     T::try_from(bytes).map_err(|_| Malformed::new(field, "want 16 bytes").into())
 }
 
+fn no_push(err: &NoPush) -> Status {
+    match err {
+        NoPush::Removed => Status::permission_denied(err.to_string()),
+        NoPush::Unknown | NoPush::Behind { .. } => Status::unavailable(err.to_string()),
+        NoPush::State(rejection) => refusal(rejection),
+    }
+}
+
 // === sessions ===
 
 struct Session {
@@ -65,8 +71,7 @@ struct Session {
     writer: Writer,
     acks: Acks,
     out: Outgoing,
-    /// What the agent has, or will have when it has read all that was sent.
-    sent: Revision,
+    push: Push,
 }
 
 impl Session {
@@ -111,29 +116,18 @@ impl Session {
             let sandboxes = orphans.into_iter().collect();
             self.writer.write(Command::ReleaseSandboxes { node, sandboxes }, &[]).await?;
         }
-        self.sent = Revision(hello.have_revision);
-        if hello.have_revision == 0 { self.snapshot().await } else { self.update().await }
-    }
-
-    async fn snapshot(&mut self) -> Result<(), Status> {
-        let view = self.writer.read(|s| s.node_view(self.node)).map_err(|err| refusal(&err))?;
-        self.sent = view.revision;
-        self.send(manager_message::Message::Snapshot((&view).into())).await
+        self.update().await
     }
 
     /// Sends what is new since the last message, if anything of it concerns the node.
     async fn update(&mut self) -> Result<(), Status> {
-        let (now, gone, delta) = self
-            .writer
-            .read(|s| (s.revision(), s.node(self.node).is_none(), s.delta(self.node, self.sent)));
-        if gone {
-            return Err(Status::permission_denied("this node was removed from the cluster"));
-        }
-        match delta {
-            None => self.snapshot().await,
-            Some(delta) if delta.changes.is_empty() && now.0 - self.sent.0 < LAG_MAX => Ok(()),
-            Some(delta) => {
-                self.sent = delta.results_in;
+        let Self { writer, push, .. } = self;
+        match writer.read(|state| push.next(state)).map_err(|err| no_push(&err))? {
+            None => Ok(()),
+            Some(Pushed::Snapshot(view)) => {
+                self.send(manager_message::Message::Snapshot((&view).into())).await
+            }
+            Some(Pushed::Delta(delta)) => {
                 self.send(manager_message::Message::Delta((&delta).into())).await
             }
         }
@@ -213,7 +207,7 @@ impl Dispatcher for DispatcherGrpc {
             writer: self.writer.clone(),
             acks: self.acks.clone(),
             out,
-            sent: Revision::default(),
+            push: Push::resume(node, Revision(hello.have_revision)),
         };
         let name = format!("session {}", node.short());
         self.supervisor.spawn_transient(&name, session.run(incoming, hello));

@@ -26,8 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::echo::Echo;
 use crate::engine::Engine;
-use crate::identity::Identity;
-use crate::members::{Doubts, Liveness, Members};
+use crate::members::{Doubts, Liveness, Local, Members};
 use crate::replay::ReplayGuard;
 use crate::seal::{DATAGRAM_BYTES_MAX, Keys, Sealer, Stamp};
 use crate::stats::{Refusal, Stats, StatsSnapshot, bump};
@@ -41,16 +40,6 @@ const STALL_MS: u64 = 400;
 const RECEIVE_MAX: usize = 256;
 /// Commands come from people; a full queue makes the caller wait.
 const COMMAND_DEPTH: usize = 4;
-
-/// How this node presents itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Local {
-    pub node: NodeId,
-    /// Where peers reach the socket.
-    pub gossip: SocketAddr,
-    /// Where peers reach this node's VXLAN, and its kernel by echo.
-    pub vtep: IpAddr,
-}
 
 /// What the gossip needs. The caller binds the socket, to IPv4 or IPv6 as the underlay is.
 #[derive(Debug)]
@@ -93,8 +82,7 @@ impl Gossip {
         let clock = Clock::start();
         let sealer = Sealer::new(&config.keys.borrow());
         let session = clock.now_ms();
-        let Local { node, gossip, vtep } = config.me;
-        let me = Identity::new(node, session, gossip, vtep);
+        let node = config.me.node;
         let seed = rand::rng().random();
         let (liveness_tx, liveness) = watch::channel(Arc::default());
         let (doubts_tx, doubts) = watch::channel(Arc::default());
@@ -104,7 +92,7 @@ impl Gossip {
             node,
             session,
             sequence: 0,
-            engine: Engine::new(me, config.witness, seed, session),
+            engine: Engine::new(config.me, config.witness, seed, session),
             sealer,
             replay: ReplayGuard::default(),
             socket: config.socket,

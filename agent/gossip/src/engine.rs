@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use swarmnet_types::NodeId;
 use crate::config::foca_config;
 use crate::filter;
 use crate::identity::Identity;
-use crate::members::{Doubts, Liveness, Members};
+use crate::members::{Doubts, Liveness, Local, Members};
 use crate::stats::Refusal;
 use crate::table::{Table, Target};
 
@@ -37,7 +38,8 @@ const ANNOUNCE_NEVER_MAX: usize = 16;
 /// reach a node that comes back, whatever the size.
 const ANNOUNCERS_PER_ROUND: usize = 32;
 
-pub(crate) struct Engine {
+/// See the module.
+pub struct Engine {
     me: Identity,
     foca: Foca<Identity, PostcardCodec, StdRng, foca::NoCustomBroadcast>,
     effects: AccumulatingRuntime<Identity>,
@@ -58,8 +60,16 @@ pub(crate) struct Engine {
     announce_round: usize,
 }
 
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
 impl Engine {
-    pub(crate) fn new(me: Identity, witness: Option<IpAddr>, seed: u64, now_ms: u64) -> Self {
+    /// An engine whose generation is the time of its start. `witness`: see [`GossipConfig`](crate::GossipConfig).
+    pub fn new(me: Local, witness: Option<IpAddr>, seed: u64, now_ms: u64) -> Self {
+        let me = Identity::new(me.node, now_ms, me.gossip, me.vtep);
         let rng = StdRng::seed_from_u64(seed);
         Self {
             me,
@@ -79,7 +89,7 @@ impl Engine {
     }
 
     /// Takes over the nodes the state knows.
-    pub(crate) fn set_members(&mut self, members: Arc<Members>, now_ms: u64) {
+    pub fn set_members(&mut self, members: Arc<Members>, now_ms: u64) {
         let gone = self.table.set_members(&members, now_ms);
         self.members = members;
         let config = foca_config(self.members.len().max(1));
@@ -96,7 +106,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the filter refuses, and [`Refusal::Malformed`] for a sender that speaks as another node.
-    pub(crate) fn receive(
+    pub fn receive(
         &mut self,
         sender: NodeId,
         gossip: &[u8],
@@ -115,25 +125,25 @@ impl Engine {
     }
 
     /// The echo handed out by [`Engine::next_echo`] is over.
-    pub(crate) fn echoed(&mut self, target: Target, answered: bool, now_ms: u64) {
+    pub fn echoed(&mut self, target: Target, answered: bool, now_ms: u64) {
         self.table.echoed(target, answered, now_ms);
         // The next echo or the verdict may be due at once.
         self.next_tick_ms = self.next_tick_ms.min(now_ms);
     }
 
     /// The caller was not running for a while.
-    pub(crate) fn stalled(&mut self) {
+    pub fn stalled(&mut self) {
         self.table.distrust();
     }
 
     /// When [`Engine::advance`] must be called next.
-    pub(crate) fn next_deadline_ms(&self) -> u64 {
+    pub fn next_deadline_ms(&self) -> u64 {
         let timer = self.timers.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
         timer.min(self.next_tick_ms)
     }
 
     /// Fires what is due. `Some` when the liveness has changed.
-    pub(crate) fn advance(&mut self, now_ms: u64) -> Option<Liveness> {
+    pub fn advance(&mut self, now_ms: u64) -> Option<Liveness> {
         while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= now_ms) {
             let Some(Reverse((_, timer))) = self.timers.pop() else { break };
             let result = self.foca.handle_timer(timer, &mut self.effects);
@@ -158,32 +168,36 @@ impl Engine {
     }
 
     /// This node has new addresses (C12): every peer learns them as the identity's successor.
-    pub(crate) fn move_to(&mut self, gossip: SocketAddr, vtep: IpAddr, now_ms: u64) {
+    pub fn move_to(&mut self, gossip: SocketAddr, vtep: IpAddr, now_ms: u64) {
         if (self.me.gossip, self.me.vtep) != (gossip, vtep) {
             self.become_identity(Identity { gossip, vtep, ..self.me.next() }, now_ms);
         }
     }
 
     /// Says good-bye for good: peers hold this node for dead without asking its kernel.
-    pub(crate) fn leave(&mut self, now_ms: u64) {
+    pub fn leave(&mut self, now_ms: u64) {
         self.become_identity(Identity { left: true, ..self.me.next() }, now_ms);
         let result = self.foca.leave_cluster(&mut self.effects);
         self.finish("leaving", result, now_ms);
     }
 
-    pub(crate) fn next_send(&mut self) -> Option<(SocketAddr, Bytes)> {
+    /// A datagram to send, unsealed.
+    pub fn next_send(&mut self) -> Option<(SocketAddr, Bytes)> {
         self.sends.pop_front()
     }
 
-    pub(crate) fn next_echo(&mut self) -> Option<(Target, IpAddr)> {
+    /// An echo to make; its end is told to [`Engine::echoed`].
+    pub fn next_echo(&mut self) -> Option<(Target, IpAddr)> {
         self.echoes.pop_front()
     }
 
-    pub(crate) fn doubts(&self) -> &Doubts {
+    /// Who is not heard, but of whom no verdict is passed yet.
+    pub fn doubts(&self) -> &Doubts {
         &self.doubts
     }
 
-    pub(crate) fn is_cut_off(&self) -> bool {
+    /// More than half of the peers are silent: nobody is declared dead.
+    pub fn is_cut_off(&self) -> bool {
         self.table.is_cut_off()
     }
 

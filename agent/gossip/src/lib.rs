@@ -30,9 +30,11 @@ mod stats;
 mod table;
 mod track;
 
-pub use driver::{Gossip, GossipConfig, GossipHandle, Local};
+pub use driver::{Gossip, GossipConfig, GossipHandle};
 pub use echo::Echo;
+pub use engine::Engine;
 pub use icmp::{Answer as EchoAnswer, IcmpEcho, IcmpError, Kind as EchoKind};
-pub use members::{Condition, Doubts, Liveness, Member, Members, NodeState};
+pub use members::{Condition, Doubts, Liveness, Local, Member, Members, NodeState};
 pub use seal::{Key, Keys};
-pub use stats::{Refusals, StatsSnapshot};
+pub use stats::{Refusal, Refusals, StatsSnapshot};
+pub use table::Target;

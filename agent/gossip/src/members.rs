@@ -5,6 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use swarmnet_types::NodeId;
 
+/// How this node presents itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    pub node: NodeId,
+    /// Where peers reach the socket.
+    pub gossip: SocketAddr,
+    /// Where peers reach this node's VXLAN, and its kernel by echo.
+    pub vtep: IpAddr,
+}
+
 /// A node the cluster state knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

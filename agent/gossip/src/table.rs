@@ -58,7 +58,7 @@ pub(crate) struct Table {
 
 /// Whom to echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Target {
+pub enum Target {
     Node(NodeId),
     Witness,
 }

@@ -161,3 +161,17 @@ async fn the_pool_stays_with_who_answers_and_moves_on_once() {
     pool.leave();
     assert!(now().is_none() && pool.channel().await.is_err());
 }
+
+#[tokio::test]
+async fn a_manager_that_is_behind_is_left_and_its_view_is_not_taken() {
+    let newer = renamed(&fixture::view());
+    let bench = bench(Some(newer.clone()));
+    let behind = manager_message::Message::Snapshot((&fixture::view()).into());
+    assert!(matches!(hear(&bench.config, said(behind)), Err(Broken::Stream(_))));
+    assert_eq!(bench.view.borrow().as_deref(), Some(&newer));
+    let mut other = fixture::view();
+    other.cluster.id = swarmnet_types::ClusterId::from_bytes([8; 16]);
+    let elsewhere = manager_message::Message::Snapshot((&other).into());
+    assert!(hear(&bench.config, said(elsewhere)).is_ok(), "numbers of another cluster say nothing");
+    assert_eq!(bench.view.borrow().as_deref(), Some(&other));
+}

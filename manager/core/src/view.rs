@@ -7,6 +7,7 @@
 //! and, for a network that is new to the node, O(that network).
 
 pub(crate) mod log;
+pub(crate) mod push;
 
 use std::collections::BTreeSet;
 

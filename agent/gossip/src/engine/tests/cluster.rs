@@ -11,8 +11,7 @@ use rand::{RngExt, SeedableRng};
 use swarmnet_types::NodeId;
 
 use crate::engine::Engine;
-use crate::identity::Identity;
-use crate::members::{Condition, Liveness, Member, Members};
+use crate::members::{Condition, Liveness, Local, Member, Members};
 use crate::stats::Refusal;
 use crate::table::Target;
 use crate::track::ECHO_TIMEOUT_MS;
@@ -116,7 +115,7 @@ impl Cluster {
 
     fn fresh_engine(&mut self, n: usize) -> Engine {
         let addr = Self::address(n);
-        let me = Identity::new(node(n), self.now_ms, addr, addr.ip());
+        let me = Local { node: node(n), gossip: addr, vtep: addr.ip() };
         let mut engine = Engine::new(me, None, self.rng.random(), self.now_ms);
         engine.set_members(Arc::clone(&self.members), self.now_ms);
         engine

@@ -3,6 +3,7 @@
 use swarmnet_types::{Condition, NodeView};
 
 use super::*;
+use crate::view::push::{NoPush, Push, Pushed};
 
 fn view(world: &World, node: u8) -> NodeView {
     world.state.node_view(node_id(node)).expect("initialised")
@@ -89,4 +90,34 @@ fn unknown_revisions_ask_for_a_snapshot() {
     assert!(loaded.delta(node_id(2), Revision(now.0 - 1)).is_none(), "before the load");
     assert!(loaded.delta(node_id(2), now).is_some());
     assert_eq!(loaded.concerned(Revision(0)).len(), 2);
+}
+
+#[test]
+fn a_node_that_has_more_than_this_manager_is_sent_nothing() {
+    let mut world = World::with_nodes(2);
+    let behind = world.state.clone();
+    world.network(overlay("a"));
+    world.attach(task(2, 1, None, &["a"]));
+    let have = world.state.revision();
+    let mut push = Push::resume(node_id(2), have);
+    let revision = behind.revision();
+    assert_eq!(push.next(&behind), Err(NoPush::Behind { have, revision }));
+    assert_eq!(push.next(&world.state), Ok(None), "it caught up: nothing is new");
+    let mut first = Push::resume(node_id(2), Revision::default());
+    assert_eq!(first.next(&world.state), Ok(Some(Pushed::Snapshot(view(&world, 2)))));
+    world.network(overlay("b"));
+    world.attach(task(2, 2, None, &["b"]));
+    let delta = world.state.delta(node_id(2), have).expect("known");
+    assert_eq!(push.next(&world.state), Ok(Some(Pushed::Delta(delta))));
+}
+
+#[test]
+fn a_session_tells_a_removed_node_from_one_it_does_not_know_yet() {
+    let mut world = World::with_nodes(3);
+    let mut stranger = Push::resume(node_id(9), Revision::default());
+    assert_eq!(stranger.next(&world.state), Err(NoPush::Unknown));
+    let mut push = Push::resume(node_id(3), world.state.revision());
+    let node = node_id(3).to_string();
+    world.ok(Command::RemoveNode(RemoveNode { node, force: true, alive: false }));
+    assert_eq!(push.next(&world.state), Err(NoPush::Removed));
 }

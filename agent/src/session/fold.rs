@@ -1,0 +1,49 @@
+//! How what a manager says becomes the next view: a whole one replaces, a delta continues, and neither leads back.
+//!
+//! Pure. A manager may be behind what this node has, after its restart or when it is cut off; what exists here must not be taken
+//! down because one manager does not know of it yet.
+
+use std::sync::Arc;
+
+use swarmnet_types::view::Gap;
+use swarmnet_types::{NodeView, Revision, ViewDelta};
+
+/// A manager's word on the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Whole(NodeView),
+    Delta(ViewDelta),
+}
+
+/// The word does not fit what the node has; the view stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error(transparent)]
+    Gap(#[from] Gap),
+    #[error("a delta before any view")]
+    NoView,
+    /// The manager is to be left.
+    #[error("the manager's view is of revision {sent}, the node has {have}")]
+    Older { have: Revision, sent: Revision },
+}
+
+/// The view after `news`.
+///
+/// # Errors
+/// [`Unfit`].
+pub fn fold(have: Option<Arc<NodeView>>, news: News) -> Result<Arc<NodeView>, Unfit> {
+    match (news, have) {
+        (News::Delta(_), None) => Err(Unfit::NoView),
+        (News::Delta(delta), Some(mut view)) => {
+            Arc::make_mut(&mut view).apply(delta)?;
+            Ok(view)
+        }
+        // Revisions of another cluster say nothing.
+        (News::Whole(view), Some(have))
+            if view.cluster.id == have.cluster.id && view.revision < have.revision =>
+        {
+            Err(Unfit::Older { have: have.revision, sent: view.revision })
+        }
+        (News::Whole(view), _) => Ok(Arc::new(view)),
+    }
+}
