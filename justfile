@@ -13,3 +13,7 @@ fix:
 # The show.
 demo:
     cargo run --release -- lab demo
+
+# The simulation of managers, gossip, push and agents, so many runs from one seed on; `just sim 1 17` repeats run 17.
+sim seeds="1000" first="1":
+    SWARMNET_SIM_SEEDS={{seeds}} SWARMNET_SIM_SEED={{first}} cargo test -p swarmnet-tests --test sim every_invariant -- --nocapture

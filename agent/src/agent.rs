@@ -98,7 +98,6 @@ struct Member {
 #[derive(Debug)]
 struct Inner {
     config: AgentConfig,
-    store: Arc<LocalStore>,
     pool: ManagerPool,
     supervisor: Supervisor,
     view: watch::Sender<Option<Arc<NodeView>>>,
@@ -128,7 +127,7 @@ impl Agent {
     /// See [`AgentError`].
     pub fn start(
         config: AgentConfig,
-        store: Arc<LocalStore>,
+        store: &LocalStore,
         supervisor: &Supervisor,
     ) -> Result<Self, AgentError> {
         let netns = Netns::current()?;
@@ -176,7 +175,6 @@ impl Agent {
         };
         let agent = Self(Arc::new(Inner {
             config,
-            store,
             pool: ManagerPool::default(),
             supervisor: supervisor.clone(),
             view,
@@ -229,8 +227,6 @@ impl Agent {
         let session = SessionConfig {
             pool: inner.pool.clone(),
             description,
-            store: Arc::clone(&inner.store),
-            paths: inner.config.paths.clone(),
             view: inner.view.clone(),
             applied: inner.applied.subscribe(),
             served_by: inner.served_by.clone(),
@@ -306,13 +302,13 @@ impl Agent {
         Arc::clone(&self.0.underlay.borrow())
     }
 
-    /// Who follows packets of this node's sandboxes; `cluster` tells where sandboxes of other nodes are.
-    pub fn tracer(&self, cluster: Cluster) -> Tracer {
+    /// Who follows packets of this node's sandboxes, which `store` holds; `cluster` tells where sandboxes of other nodes are.
+    pub fn tracer(&self, store: Arc<LocalStore>, cluster: Cluster) -> Tracer {
         let inner = &self.0;
         Tracer {
             netns: inner.netns.clone(),
             kernel: inner.kernel.clone(),
-            store: Arc::clone(&inner.store),
+            store,
             cluster,
             view: self.view(),
             liveness: self.liveness(),

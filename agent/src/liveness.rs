@@ -26,8 +26,8 @@ pub enum LivenessError {
     Echo(#[from] IcmpError),
 }
 
-/// `known`: verdicts from before the gossip started.
-fn members(view: &NodeView, known: &Liveness) -> Members {
+/// The nodes the gossip is to know. `known`: verdicts from before the gossip started.
+pub fn members(view: &NodeView, known: &Liveness) -> Members {
     let dead_since_ms = |node| {
         let state: Option<&NodeState> = known.get(&node);
         state.filter(|s| s.condition == Condition::Dead).map(|s| s.since_ms)

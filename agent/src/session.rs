@@ -6,7 +6,6 @@
 
 mod fold;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_proto::v1::{agent_message, manager_message};
 use swarmnet_runtime::Backoff;
-use swarmnet_types::{NodeDescription, NodeView, SandboxId};
+use swarmnet_types::{NodeDescription, NodeView};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_stream::StreamExt as _;
@@ -24,9 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::local::LocalStore;
 use crate::managers::ManagerPool;
-use crate::paths::Paths;
 
 pub use fold::{News, Unfit, fold};
 
@@ -57,9 +54,6 @@ pub struct Applied {
 pub struct SessionConfig {
     pub pool: ManagerPool,
     pub description: watch::Receiver<NodeDescription>,
-    pub store: Arc<LocalStore>,
-    /// The folders of sandboxes, those on their way included.
-    pub paths: Paths,
     pub view: watch::Sender<Option<Arc<NodeView>>>,
     pub applied: watch::Receiver<Applied>,
     /// Address of the manager that serves the stream.
@@ -109,23 +103,13 @@ fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// Sandboxes that exist, and those on their way: what is reserved for one of these is no orphan.
-fn sandboxes(config: &SessionConfig) -> BTreeSet<SandboxId> {
-    let recorded = config.store.current();
-    let folders = std::fs::read_dir(config.paths.sandboxes()).into_iter().flatten().flatten();
-    let begun = folders.filter_map(|f| f.file_name().to_str()?.parse().ok());
-    recorded.sandboxes.keys().copied().chain(begun).collect()
-}
-
 fn hello(config: &SessionConfig, resync: bool) -> v1::Hello {
     let view = config.view.borrow();
     let have = view.as_ref().filter(|_| !resync).map_or(0, |v| v.revision.0);
-    let bytes = |id: &SandboxId| bytes::Bytes::copy_from_slice(id.as_bytes());
     v1::Hello {
         have_revision: have,
         description: Some((&*config.description.borrow()).into()),
         boot_id: boot_id(),
-        sandboxes: sandboxes(config).iter().map(bytes).collect(),
     }
 }
 

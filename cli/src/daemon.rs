@@ -161,9 +161,10 @@ async fn start(
         forward_accept: settings.forward_accept,
         in_cluster: identity.is_some(),
     };
-    let agent = Agent::start(config, Arc::clone(&store), supervisor).map_err(CliError::failure)?;
+    let agent = Agent::start(config, &store, supervisor).map_err(CliError::failure)?;
     let cluster = Cluster::new(Arc::new(agent.pool().clone()));
     let outbox = Arc::new(Outbox::open(paths).map_err(CliError::failure)?);
+    let tracer = agent.tracer(Arc::clone(&store), cluster.clone());
     let means = Means {
         paths: paths.clone(),
         store,
@@ -178,7 +179,11 @@ async fn start(
     let exe = std::env::current_exe().map_err(CliError::failure)?;
     let workloads = Workloads::new(sandboxes, exe, supervisor);
     control.ensure_predefined().await.map_err(CliError::failure)?;
-    deliver(outbox, cluster.clone(), supervisor);
+    deliver(outbox, cluster, supervisor);
+    let (looking, views) = (workloads.clone(), agent.view());
+    supervisor.spawn_transient("orphans", async move {
+        looking.sandboxes().release_orphans(views).await;
+    });
     let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));
     if let Some(identity) = identity {
         node.resume(identity).await?;
@@ -188,7 +193,7 @@ async fn start(
         workloads,
         Arc::new(agent.pool().clone()),
         Arc::new(agent.clone()) as Arc<dyn Session>,
-        agent.tracer(cluster),
+        tracer,
     );
     Ok(Started { node, grpc, control })
 }

@@ -4,7 +4,6 @@
 //! the node. Deltas are computed from what was *sent* last ([`Push`]), so a slow agent gets fewer and larger ones: one is pending at
 //! most. A manager that is behind what the agent has sends nothing and ends the session. What an agent says it has in its kernel goes to [`Acks`].
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use swarmnet_proto::v1::{agent_message, manager_message};
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{
-    AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision, SandboxId,
+    AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
@@ -104,17 +103,6 @@ impl Session {
                 let command = Command::UpdateNodeDescription { node, description };
                 self.writer.write(command, &[]).await?;
             }
-        }
-        let mut exist = BTreeSet::new();
-        for bytes in &hello.sandboxes {
-            exist.insert(id::<SandboxId>("sandboxes", bytes)?);
-        }
-        let orphans: BTreeSet<SandboxId> = self.writer.read(|s| {
-            s.endpoints_of(node).map(|e| e.sandbox).filter(|s| !exist.contains(s)).collect()
-        });
-        if !orphans.is_empty() {
-            let sandboxes = orphans.into_iter().collect();
-            self.writer.write(Command::ReleaseSandboxes { node, sandboxes }, &[]).await?;
         }
         self.update().await
     }

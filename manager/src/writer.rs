@@ -44,10 +44,11 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A proposal with this manager's clock and randomness.
+/// A proposal with this manager's clock and randomness. A caller that does not repeat its call gets a request id all the same: the
+/// call is tried here until a leader answers.
 pub(crate) fn proposal(command: Command, request_id: &[u8]) -> Result<Proposal, Status> {
     let request_id = match request_id.len() {
-        0 => [0; 16],
+        0 => rand::random(),
         _ => request_id
             .try_into()
             .map_err(|_| Status::invalid_argument("a request id is 16 bytes or none"))?,

@@ -48,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "runtime",
         ],
     ),
-    ("tests", &["types", "manager-core", "dataplane", "manager", "agent"]),
+    ("tests", &["types", "manager-core", "dataplane", "dns", "gossip", "runtime", "agent"]),
 ];
 /// Crates that are computation alone, and what would make them more.
 const PURE: [&str; 4] = ["types", "dataplane", "manager-core", "ipam"];

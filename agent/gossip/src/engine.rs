@@ -106,12 +106,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the filter refuses, and [`Refusal::Malformed`] for a sender that speaks as another node.
-    pub fn receive(
-        &mut self,
-        sender: NodeId,
-        gossip: &[u8],
-        now_ms: u64,
-    ) -> Result<(), Refusal> {
+    pub fn receive(&mut self, sender: NodeId, gossip: &[u8], now_ms: u64) -> Result<(), Refusal> {
         let (me, members) = (self.me.node, &self.members);
         let is_known = |node: &NodeId| *node == me || members.contains_key(node);
         let (identity, gossip) = filter::admit(gossip, is_known)?;

@@ -122,7 +122,7 @@ impl Outbox {
         }
     }
 
-    /// A box that cannot be saved is still sent; only a crash would then leave endpoints for the next session to release.
+    /// A box that cannot be saved is still sent; only a crash would then leave endpoints that the next daemon finds orphaned.
     async fn save(&self) {
         let _writing = self.disk.lock().await;
         let (letters, path) = (self.letters.borrow().clone(), self.paths.outbox());

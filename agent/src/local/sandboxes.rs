@@ -11,6 +11,7 @@ mod compose;
 mod connect;
 mod heal;
 mod locks;
+mod orphans;
 pub mod plan;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use swarmnet_types::{
     AttachmentSpec, Condition, Driver, EndpointId, Name, NodeId, SandboxId, Service,
 };
 
+pub use orphans::orphans;
 pub use plan::SandboxWish;
 
 use self::compose::{Draught, compose};

@@ -12,8 +12,6 @@ use crate::local::{Managers, Standing};
 struct Bench {
     config: SessionConfig,
     view: watch::Receiver<Option<Arc<NodeView>>>,
-    paths: Paths,
-    _dir: tempfile::TempDir,
 }
 
 fn addr(last: u8) -> SocketAddr {
@@ -41,8 +39,6 @@ fn pool(managers: &[SocketAddr]) -> ManagerPool {
 }
 
 fn bench(known: Option<NodeView>) -> Bench {
-    let dir = tempfile::tempdir().expect("a folder");
-    let paths = Paths::new(dir.path().join("state"), dir.path().join("run"));
     let sender = watch::Sender::new(known.map(Arc::new));
     let view = sender.subscribe();
     let (_, description) = watch::channel(description());
@@ -50,13 +46,11 @@ fn bench(known: Option<NodeView>) -> Bench {
     let config = SessionConfig {
         pool: pool(&[addr(1), addr(2), addr(3)]),
         description,
-        store: Arc::new(LocalStore::open(&paths).expect("an empty store")),
-        paths: paths.clone(),
         view: sender,
         applied,
         served_by: watch::Sender::default(),
     };
-    Bench { config, view, paths, _dir: dir }
+    Bench { config, view }
 }
 
 fn said(message: manager_message::Message) -> v1::ManagerMessage {
@@ -113,16 +107,6 @@ async fn a_message_that_makes_no_sense_ends_the_stream_and_changes_nothing() {
         assert!(matches!(hear(&bench.config, said(message)), Err(Broken::Stream(_))));
     }
     assert_eq!(bench.view.borrow().as_deref(), Some(&fixture::view()));
-}
-
-#[tokio::test]
-async fn sandboxes_on_their_way_are_no_orphans() {
-    let bench = bench(None);
-    let begun = bench.paths.sandbox(fixture::HERE);
-    std::fs::create_dir_all(begun.dir()).expect("made");
-    std::fs::create_dir_all(bench.paths.sandboxes().join("lost+found")).expect("made");
-    let told = hello(&bench.config, false).sandboxes;
-    assert_eq!(told, [bytes::Bytes::copy_from_slice(fixture::HERE.as_bytes())]);
 }
 
 #[tokio::test]

@@ -25,5 +25,5 @@ pub use command::{
 pub use outcome::Outcome;
 pub use rejection::{Holder, Matched, Noun, Rejection};
 pub use secret::Secret;
-pub use view::push::{NoPush, Push, Pushed};
 pub use state::{CertificateAuthority, Cluster, Digest, FORMAT, Revoked, State, Tokens, Usage};
+pub use view::push::{NoPush, Push, Pushed};

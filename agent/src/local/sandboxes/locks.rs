@@ -1,6 +1,6 @@
 //! One operation at a time on each sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarmnet_types::SandboxId;
@@ -22,5 +22,12 @@ impl Locks {
             Arc::clone(locks.entry(id).or_default())
         };
         lock.lock_owned().await
+    }
+
+    /// The sandboxes that something is done to at this moment.
+    pub(super) fn held(&self) -> BTreeSet<SandboxId> {
+        let locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = locks.iter().filter(|(_, lock)| Arc::strong_count(lock) > 1);
+        held.map(|(id, _)| *id).collect()
     }
 }

@@ -8,6 +8,7 @@ use swarmnet_types::{NetworkId, NetworkSpec, Protocol};
 
 use super::fake::Fake;
 use super::*;
+use crate::desired::fixture;
 use crate::local::networks::{self, Routes};
 use crate::local::ports::Listener;
 
@@ -308,4 +309,31 @@ async fn a_port_has_one_owner() {
     let chosen = bench.made(ported("c", 0)).await.expect("chosen").ports[0].host_port;
     assert_eq!(chosen, 49_153);
     bench.sandboxes.detach(second.id).await.expect("gone");
+}
+
+#[tokio::test]
+async fn what_no_sandbox_has_is_given_back_and_what_is_on_its_way_is_not() {
+    let bench = bench().await;
+    let mut view = fixture::view();
+    view.endpoints.retain(|_, e| e.sandbox == fixture::HERE);
+    let of = async || bench.sandboxes.orphans_in(&view).await.expect("a folder");
+    let all: Vec<_> = view.endpoints.keys().copied().collect();
+    assert_eq!(of().await, all, "nobody knows the sandbox");
+    {
+        let _turn = bench.sandboxes.locks.take(fixture::HERE).await;
+        assert!(of().await.is_empty(), "its attach is under way");
+    }
+    let begun = bench.sandboxes.means.paths.sandbox(fixture::HERE);
+    std::fs::create_dir_all(begun.dir()).expect("made");
+    assert!(of().await.is_empty(), "the daemon may have died, and has not healed yet");
+    std::fs::remove_dir_all(begun.dir()).expect("removed");
+    let record = Arc::new(fixture::record());
+    let recorded = bench.sandboxes.means.store.change(|draft| {
+        draft.objects.sandboxes.insert(record.id, record);
+        Ok(())
+    });
+    recorded.await.expect("recorded");
+    assert!(of().await.is_empty(), "it lives");
+    view.me = fixture::OTHER;
+    assert!(bench.sandboxes.orphans_in(&view).await.expect("a folder").is_empty(), "others' own");
 }

@@ -36,7 +36,9 @@ pub enum NoPush {
     #[error("this manager does not know this node yet")]
     Unknown,
     /// Another manager, or this one later.
-    #[error("this manager is at revision {revision} and has to catch up with revision {have}, which the node has")]
+    #[error(
+        "this manager is at revision {revision} and has to catch up with revision {have}, which the node has"
+    )]
     Behind { have: Revision, revision: Revision },
     #[error(transparent)]
     State(#[from] Rejection),
