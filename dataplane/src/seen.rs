@@ -1,4 +1,4 @@
-//! What observed tables do, in plain words: read back from the same maps that [`crate::plan`] writes.
+//! What observed tables do, in plain words: read back from the same maps that [`mod@crate::plan`] writes.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
