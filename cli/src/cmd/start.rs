@@ -19,11 +19,15 @@ use crate::daemon::{self, FolderArgs};
 use crate::error::CliError;
 use crate::format::print_line;
 
-/// How glibc keeps what the daemon has freed. An agent replaces large values (a view, a wish, a zone) as a whole, so that for a moment
-/// two of each are there; by default their room stays with it, in eight arenas for each processor. One that knew 10,000 endpoints held
-/// 63 MiB so, and about 40 MiB with few arenas and the threshold kept where it starts (`swarmnet-bench known`). Workloads get an environment
-/// of their own. The unit file says the same.
-const HEAP: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+/// How glibc keeps what the daemon has freed, where the user does not say. An agent replaces large values (a view, a wish, a zone) as a
+/// whole, so that for a moment two of each are there; by default their room stays with it, in eight arenas for each processor. One
+/// that knew 10,000 endpoints held 63 MiB so (`swarmnet-bench known`). One arena, a trim threshold that stays where it starts, and
+/// blocks from 32 KiB on given back at once keep it below 40. Workloads get an environment of their own. The unit file says the same.
+const HEAP: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ("MALLOC_MMAP_THRESHOLD_", "32768"),
+];
 const START_MAX: Duration = Duration::from_secs(15);
 const START_POLL: Duration = Duration::from_millis(5);
 
@@ -158,7 +162,7 @@ async fn start(socket: &Path, folders: &FolderArgs) -> Result<Option<Child>, Cli
     let mut child = Command::new(std::env::current_exe().map_err(CliError::failure)?)
         .args(["daemon", "--detached"])
         .args(folders.words())
-        .envs(HEAP)
+        .envs(HEAP.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(out)

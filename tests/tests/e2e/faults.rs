@@ -80,7 +80,29 @@ fn a_killed_daemon_takes_no_process_and_no_connection_with_it() {
 fn a_crashed_node_leaves_balancing() {
     let lab = web("crash", "--managers 3 --agents 3", &["a1", "a2"]);
     lab.ok("m1", "service publish web published=5000,target=80");
-    evicts(&lab, "a2", "w2", "w1");
+    evicts(&lab, || lab.node("crash", "a2"), "w2", "w1");
+}
+
+/// C10: the others take a node that is cut off for dead; itself, which sees more than half of its peers vanish at once, keeps
+/// everything; both see each other again when the cut is healed.
+#[test]
+fn a_cut_off_node_leaves_balancing_keeps_what_it_knows_and_comes_back() {
+    let lab = web("cut", "--managers 1 --agents 3", &["a1", "a2"]);
+    lab.ok("m1", "service publish web published=5000,target=80");
+    // `getent` writes a line for each address and kind of socket.
+    let known = || {
+        let told = lab.ok("a2", "exec w2 getent ahostsv4 tasks.web");
+        told.lines().filter(|line| line.contains("STREAM")).count()
+    };
+    assert_eq!(known(), 2);
+    evicts(&lab, || lab.link("cut", "a2", None), "w2", "w1");
+    assert_eq!(known(), 2, "who is cut off keeps everything");
+    lab.link("heal", "a2", None);
+    let back = || ask(&lab, "192.0.2.53:5000").as_deref() == Some("w2");
+    assert!(eventually(RETURN_MAX, back).is_some(), "it is back: {:?}", lab.json("m1", "node ls"));
+    let settled = || lab.json("m1", "node ls").iter().all(|node| node["Status"] == "Ready");
+    assert!(eventually(RETURN_MAX, settled).is_some(), "{:?}", lab.json("m1", "node ls"));
+    assert_eq!(known(), 2);
 }
 
 #[test]
@@ -89,13 +111,13 @@ fn a_crashed_node_leaves_balancing_without_any_manager() {
     lab.ok("m1", "service publish web published=5000,target=80");
     lab.node("stop", "m1");
     assert!(ask(&lab, "192.0.2.53:5000").is_some(), "the port answers without a manager");
-    evicts(&lab, "a2", "w2", "w1");
+    evicts(&lab, || lab.node("crash", "a2"), "w2", "w1");
 }
 
-/// Crashes `node`; its task must go out of balancing on every entry node, the other one must stay.
-fn evicts(lab: &Lab, node: &str, task: &str, other: &str) {
+/// Does away with a node; its task must go out of balancing on every other entry node, the other task must stay.
+fn evicts(lab: &Lab, done_away: impl Fn(), task: &str, other: &str) {
     let begun = Instant::now();
-    lab.node("crash", node);
+    done_away();
     let mut quiet = 0;
     let mut at = 0;
     let mut took = begun.elapsed();
