@@ -162,7 +162,7 @@ impl Client {
 
 /// A query for the IPv4 address of a name, without its id (RFC 1035 §4.1).
 fn question(name: &str) -> Vec<u8> {
-    // Recursion desired, as every stub asks; one question.
+    // Recursion desired, as every client asks; one question.
     let mut bytes = vec![0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         bytes.push(u8::try_from(label.len()).expect("a label of at most 63 bytes"));
