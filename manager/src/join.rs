@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use swarmnet_manager_core::{Cluster, Command, JoinNode, Outcome};
+use swarmnet_manager_core::{CLOCK_SKEW_MS_MAX, Cluster, Command, JoinNode, Outcome};
 use swarmnet_pki::{Ca, Issue, JoinLimiter, JoinSecret, JoinToken, authz};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_server::Join;
@@ -12,9 +12,6 @@ use swarmnet_types::{NodeId, Role};
 use tonic::{Request, Response, Status};
 
 use crate::writer::{Writer, now_ms};
-
-/// Clocks further apart than the backdating of certificates make them invalid on arrival.
-const SKEW_MAX_MS: u64 = 55 * 60 * 1_000;
 
 #[derive(Debug)]
 pub(crate) struct JoinGrpc {
@@ -102,7 +99,7 @@ impl Join for JoinGrpc {
                     "A valid join token is necessary to join this cluster (this one was rotated: get the current one with `swarmnet manager token`)",
                 )
             })?;
-        if request.now_ms != 0 && request.now_ms.abs_diff(now_ms()) > SKEW_MAX_MS {
+        if request.now_ms != 0 && request.now_ms.abs_diff(now_ms()) > CLOCK_SKEW_MS_MAX {
             return Err(Status::failed_precondition(format!(
                 "the clocks of this machine and of the manager are {} minutes apart: set them, then join again",
                 request.now_ms.abs_diff(now_ms()) / 60_000

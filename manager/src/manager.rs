@@ -50,6 +50,13 @@ pub enum NodeCondition {
     Unknown,
 }
 
+impl NodeCondition {
+    /// Its daemon answers, or has until a moment ago.
+    pub(crate) const fn answers(self) -> bool {
+        matches!(self, Self::Ready | Self::Doubted)
+    }
+}
+
 /// The verdicts on all other nodes, replaced as a whole.
 pub type Liveness = watch::Receiver<Arc<BTreeMap<NodeId, NodeCondition>>>;
 

@@ -81,9 +81,6 @@ impl Txn<'_> {
             }
             Command::SetConditions { node, conditions } => self.set_conditions(*node, conditions),
             Command::Detach { node, endpoints } => self.detach(*node, endpoints),
-            Command::ReleaseSandboxes { node, sandboxes } => {
-                self.release_sandboxes(*node, sandboxes)
-            }
         }
     }
 }

@@ -93,11 +93,6 @@ pub enum Command {
         node: NodeId,
         endpoints: Vec<EndpointId>,
     },
-    /// Gives back all that these sandboxes of one node hold (it rebooted, or they ended while it was away).
-    ReleaseSandboxes {
-        node: NodeId,
-        sandboxes: Vec<SandboxId>,
-    },
 }
 
 /// What a cluster starts with.

@@ -25,5 +25,7 @@ pub use command::{
 pub use outcome::Outcome;
 pub use rejection::{Holder, Matched, Noun, Rejection};
 pub use secret::Secret;
-pub use state::{CertificateAuthority, Cluster, Digest, FORMAT, Revoked, State, Tokens, Usage};
+pub use state::{
+    CLOCK_SKEW_MS_MAX, CertificateAuthority, Cluster, Digest, FORMAT, Revoked, State, Tokens, Usage,
+};
 pub use view::push::{NoPush, Push, Pushed};

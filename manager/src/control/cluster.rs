@@ -13,7 +13,7 @@ use tonic::Status;
 use super::{ControlGrpc, id};
 use crate::acks::{self, Others};
 use crate::join;
-use crate::manager::{Liveness, NodeCondition};
+use crate::manager::Liveness;
 
 /// How long a caller is kept waiting at most.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ impl ControlGrpc {
         let raft = self.writer.raft().status();
         let alive = acks::alive(&self.liveness);
         let me = self.writer.tls().identity().node_id();
-        let up = |node| node == me || alive.get(&node) == Some(&NodeCondition::Ready);
+        let up = |node| node == me || alive.get(&node).is_some_and(|c| c.answers());
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(self.writer.read(|s| v1::ClusterStatus {
             id: id(cluster.id.as_bytes()),

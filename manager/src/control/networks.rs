@@ -1,12 +1,12 @@
 //! Networks.
 
-use swarmnet_manager_core::{Command, CreateNetwork, Outcome, RemoveNetwork, State};
+use swarmnet_manager_core::{Command, CreateNetwork, Outcome, Rejection, RemoveNetwork, State};
 use swarmnet_proto::v1;
-use swarmnet_types::{Network, NetworkSpec, NodeId};
+use swarmnet_types::{Endpoint, Network, NetworkSpec, NodeId};
 use tonic::Status;
 
 use super::{ControlGrpc, id, missing};
-use crate::acks::{self, Others};
+use crate::acks;
 use crate::manager::NodeCondition;
 use crate::writer::refusal;
 
@@ -52,24 +52,27 @@ impl ControlGrpc {
         request: v1::ClearEndpointRequest,
     ) -> Result<v1::ClearEndpointResponse, Status> {
         let v1::ClearEndpointRequest { request_id, network, name } = request;
-        let (endpoint, at, host) = self.writer.read(|s| {
-            let network = s.find_network(&network).map_err(|err| refusal(&err))?;
-            let found = s.endpoints_on(network.id).find(|e| e.name.as_str() == name);
-            let found = found.ok_or_else(|| {
-                let network = &network.spec.name;
-                Status::not_found(format!(
-                    "container {name} is not connected to the network {network}"
-                ))
-            })?;
-            let host = s.node(found.node).map(|n| n.name.clone()).unwrap_or_default();
-            Ok::<_, Status>((found.id, found.node, host))
-        })?;
-        if acks::alive(&self.liveness).get(&at) != Some(&NodeCondition::Down) {
+        let found = self.writer.read(|s| {
+            let network = s.find_network(&network)?;
+            // Names are unique on a node only: of several, a dead node's is meant.
+            let named = || s.endpoints_on(network.id).filter(|e| e.name.as_str() == name);
+            let is_down = |e: &&Endpoint| self.condition(e.node) == NodeCondition::Down;
+            let found = named().find(is_down).or_else(|| named().next()).cloned();
+            found.ok_or_else(|| {
+                let network = network.spec.name.clone();
+                Rejection::NotConnected { sandbox: name.clone(), network }
+            })
+        });
+        let found = found.map_err(|err| refusal(&err))?;
+        if self.condition(found.node) != NodeCondition::Down {
+            let host = self.writer.read(|s| s.node(found.node).map(|n| n.name.clone()));
             return Err(Status::failed_precondition(format!(
-                "{name} runs on node {host}, which is not down: disconnect it there"
+                "{name} runs on node {}, which is not down: disconnect it there",
+                host.unwrap_or_default()
             )));
         }
-        let command = Command::Detach { node: at, endpoints: vec![endpoint] };
+        let Endpoint { node, sandbox, .. } = found;
+        let command = Command::Disconnect { node, sandbox, network: found.network.to_string() };
         let (revision, _) = self.writer.write(command, &request_id).await?;
         Ok(v1::ClearEndpointResponse { revision: revision.0 })
     }
@@ -82,7 +85,7 @@ impl ControlGrpc {
             .writer
             .read(|s| s.find_network(reference).map(|n| detail(s, n)))
             .map_err(|err| refusal(&err))?;
-        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
+        let rows = self.rows().await;
         for node in &mut detail.nodes {
             let known = NodeId::try_from(&node.node[..]).ok();
             let Some(row) = known.and_then(|n| rows.get(&n)) else { continue };

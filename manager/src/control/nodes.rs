@@ -14,7 +14,12 @@ use crate::raft::RaftStatus;
 use crate::writer::refusal;
 
 impl ControlGrpc {
-    fn condition(&self, node: NodeId) -> NodeCondition {
+    /// What nodes have acknowledged, at any manager that answers.
+    pub(super) async fn rows(&self) -> BTreeMap<NodeId, Ack> {
+        Others::new(self.writer.clone()).once(&self.acks).await.rows
+    }
+
+    pub(super) fn condition(&self, node: NodeId) -> NodeCondition {
         let me = self.writer.tls().identity().node_id();
         // This very process answers.
         let fallback = if node == me { NodeCondition::Ready } else { NodeCondition::Unknown };
@@ -37,7 +42,7 @@ impl ControlGrpc {
             leader: raft.leader == Some(index),
             reachable_manager: node.role == Role::Manager
                 && raft.members.contains_key(&index)
-                && condition == NodeCondition::Ready,
+                && condition.answers(),
             acked: row.revision.0,
             last_seen_ms: row.seen_ms,
             myself: node.id == me,
@@ -45,7 +50,7 @@ impl ControlGrpc {
     }
 
     pub(super) async fn node_list(&self) -> Vec<v1::NodeStatus> {
-        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
+        let rows = self.rows().await;
         let raft = self.writer.raft().status();
         let nodes: Vec<Node> = self.writer.read(|s| s.nodes().cloned().collect());
         nodes.iter().map(|node| self.status(node, &raft, &rows)).collect()
@@ -60,7 +65,7 @@ impl ControlGrpc {
         let reference = if reference == "self" { &own } else { reference };
         let node =
             self.writer.read(|s| s.find_node(reference).cloned()).map_err(|err| refusal(&err))?;
-        let rows = Others::new(self.writer.clone()).once(&self.acks).await.rows;
+        let rows = self.rows().await;
         Ok(self.status(&node, &self.writer.raft().status(), &rows))
     }
 

@@ -86,7 +86,7 @@ pub struct NodeSelector {
 }
 
 /// One wished publication; ranges are several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishSpec {
     /// `None`: the cluster chooses from [`DYNAMIC_PORTS`].
     pub published: Option<u16>,

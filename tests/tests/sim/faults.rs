@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use swarmnet_manager_core::CLOCK_SKEW_MS_MAX;
+
 use crate::Ms;
 use crate::rng::Rng;
 use crate::world::{EPOCH_MS, MACHINES, MANAGERS, World};
@@ -45,9 +47,6 @@ const ALL: [Kind; 11] = [
     Kind::Skew,
     Kind::LoseView,
 ];
-
-/// A clock may be so far off either way (`SKEW_MAX_MS` of the join).
-const SKEW_MS_MAX: u64 = 55 * 60 * 1_000;
 
 /// The end of a fault.
 #[derive(Debug, Clone)]
@@ -111,7 +110,8 @@ pub(crate) fn strike(world: &mut World, kind: Kind) {
             Undo::Fast { machine: manager }
         }
         Kind::Skew => {
-            let ahead_ms = EPOCH_MS - SKEW_MS_MAX + world.rng.below(2 * SKEW_MS_MAX + 1);
+            let ahead_ms =
+                EPOCH_MS - CLOCK_SKEW_MS_MAX + world.rng.below(2 * CLOCK_SKEW_MS_MAX + 1);
             world.skews[machine] = i64::try_from(ahead_ms).expect("this century");
             return;
         }

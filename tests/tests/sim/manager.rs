@@ -33,10 +33,12 @@ enum Waiter {
     Other { manager: usize, write: u64 },
 }
 
+/// Who is answered.
 #[derive(Debug)]
-enum Origin {
-    Call { from: Place, call: CallId, attempt: u32 },
-    Welcome { stream: StreamId },
+struct Origin {
+    from: Place,
+    call: CallId,
+    attempt: u32,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ enum Stage {
 #[derive(Debug)]
 struct Write {
     proposal: Arc<Proposal>,
-    origin: Origin,
+    origin: Option<Origin>,
     until: Ms,
     stage: Stage,
 }
@@ -61,8 +63,6 @@ struct Write {
 struct Session {
     agent: usize,
     push: Push,
-    /// Writes of the welcome that are under way.
-    welcome: bool,
     heard: Ms,
     beat_at: Ms,
     /// The agent reads the last message until then.
@@ -127,7 +127,7 @@ impl Manager {
                 self.raft.handle(from.machine(), message, context.now, context.rng);
             }
             Packet::Call { call, attempt, command, request } => {
-                self.write(command, request, Origin::Call { from, call, attempt }, context);
+                self.write(command, request, Some(Origin { from, call, attempt }), context);
             }
             Packet::Forward { write, proposal } => {
                 let waiter = Waiter::Other { manager: from.machine(), write };
@@ -153,9 +153,12 @@ impl Manager {
     }
 
     fn turn(&mut self, context: &mut Context<'_>) {
-        if !self.raft.can_propose(context.now) {
+        if self.raft.role != Role::Leader {
             self.deposed(context);
-        } else if !self.queue.is_empty() && self.flush_at.is_none() {
+        } else if self.raft.can_propose(context.now)
+            && !self.queue.is_empty()
+            && self.flush_at.is_none()
+        {
             self.propose(context);
         }
         if self.flush_at.is_none() && self.raft.begin_flush() {
@@ -241,7 +244,7 @@ impl Manager {
         &mut self,
         command: Command,
         request_id: [u8; 16],
-        origin: Origin,
+        origin: Option<Origin>,
         context: &mut Context<'_>,
     ) {
         let (now_ms, seed) = (context.wall_ms(self.me), context.rng.bytes());
@@ -278,11 +281,8 @@ impl Manager {
         self.waiting.insert(index, (term, waiters));
     }
 
-    /// Not, or no longer, a leader that may write: those who wait try elsewhere, with the same proposal.
+    /// Not, or no longer, the leader: those who wait try elsewhere, with the same proposal.
     fn deposed(&mut self, context: &mut Context<'_>) {
-        if self.raft.role == Role::Leader {
-            return;
-        }
         let queue = std::mem::take(&mut self.queue);
         let waiting = std::mem::take(&mut self.waiting);
         let waiters = queue.into_iter().map(|(_, w)| w);
@@ -344,17 +344,8 @@ impl Manager {
 
     fn finish(&mut self, id: u64, reply: Reply, context: &mut Context<'_>) {
         let Some(write) = self.writes.remove(&id) else { return };
-        match write.origin {
-            Origin::Call { from, call, attempt } => {
-                context.send(self.place(), from, Packet::Answer { call, attempt, reply });
-            }
-            Origin::Welcome { stream } => {
-                let done = matches!(reply, Reply::Done { .. });
-                if let Some(session) = self.sessions.get_mut(&stream) {
-                    session.welcome = false;
-                }
-                if done { self.push(stream, context) } else { self.end(stream, context) }
-            }
+        if let Some(Origin { from, call, attempt }) = write.origin {
+            context.send(self.place(), from, Packet::Answer { call, attempt, reply });
         }
     }
 
@@ -408,38 +399,25 @@ impl Manager {
         let session = Session {
             agent,
             push: Push::resume(node, have),
-            welcome: false,
             heard: context.now,
             beat_at: context.now,
             busy_until: context.now,
         };
         self.sessions.insert(id, session);
-        if context.has(Bug::ReleasesWhatHelloLacks) && self.release(id, node, sandboxes, context) {
-            return;
+        if context.has(Bug::ReleasesWhatHelloLacks) {
+            self.release(node, sandboxes, context);
         }
         self.push(id, context);
     }
 
     /// The bug: the Hello may be older than a sandbox.
-    fn release(
-        &mut self,
-        id: StreamId,
-        node: NodeId,
-        exist: &BTreeSet<SandboxId>,
-        context: &mut Context<'_>,
-    ) -> bool {
-        let held = self.state.endpoints_of(node).map(|e| e.sandbox);
-        let orphans: BTreeSet<_> = held.filter(|s| !exist.contains(s)).collect();
-        if orphans.is_empty() {
-            return false;
+    fn release(&mut self, node: NodeId, exist: &BTreeSet<SandboxId>, context: &mut Context<'_>) {
+        let held = self.state.endpoints_of(node);
+        let endpoints: Vec<_> =
+            held.filter(|e| !exist.contains(&e.sandbox)).map(|e| e.id).collect();
+        if !endpoints.is_empty() {
+            self.write(Command::Detach { node, endpoints }, context.rng.bytes(), None, context);
         }
-        let sandboxes = orphans.into_iter().collect();
-        let command = Command::ReleaseSandboxes { node, sandboxes };
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.welcome = true;
-        }
-        self.write(command, context.rng.bytes(), Origin::Welcome { stream: id }, context);
-        true
     }
 
     fn push_all(&mut self, context: &mut Context<'_>) {
@@ -451,7 +429,7 @@ impl Manager {
 
     fn push(&mut self, id: StreamId, context: &mut Context<'_>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.welcome || session.busy_until > context.now {
+        if session.busy_until > context.now {
             return;
         }
         match session.push.next(&self.state) {

@@ -82,22 +82,6 @@ impl Txn<'_> {
         Ok(Outcome::Detached { endpoints: gone })
     }
 
-    pub(super) fn release_sandboxes(
-        &mut self,
-        node: NodeId,
-        sandboxes: &[SandboxId],
-    ) -> Result<Outcome, Rejection> {
-        self.member(node)?;
-        let mut gone = Vec::new();
-        for sandbox in sandboxes {
-            gone.extend(self.endpoints_of_sandbox(node, *sandbox).map(|e| e.id));
-        }
-        for endpoint in &gone {
-            self.remove_endpoint(*endpoint);
-        }
-        Ok(Outcome::Detached { endpoints: gone })
-    }
-
     /// Takes the fabric endpoint of a sandbox back when what is left of it must not be reached by it.
     fn drop_fabric(&mut self, node: NodeId, sandbox: SandboxId) -> Option<EndpointId> {
         let ingress = self.index.ingress?;

@@ -62,8 +62,8 @@ impl Txn<'_> {
             return Err(Rejection::NoSubnet { addr });
         }
         // To an existing service a port may be given again (`sw:P11`); in one wish twice is a mistake (`sw:P12`).
-        let fixed = spec.publish.iter().filter(|p| p.published.is_some());
-        if fixed.clone().enumerate().any(|(at, p)| fixed.clone().take(at).any(|q| q == p)) {
+        let mut seen = BTreeSet::new();
+        if spec.publish.iter().any(|p| p.published.is_some() && !seen.insert(p)) {
             return Err(Rejection::PortTwice);
         }
         let publications = self.publish_on(&mut row, &spec.publish)?;

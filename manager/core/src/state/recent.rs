@@ -9,11 +9,14 @@ use crate::rejection::Rejection;
 
 /// How many answers are kept at most; the oldest goes first.
 pub(crate) const ANSWERS_MAX: usize = 4096;
-/// How long: longer than any client retries, by clocks that may be 55 minutes off either way (the join asks for no more). Younger
-/// by the clock of one manager, an answer must not be too old by that of the next.
-pub(crate) const AGE_MS_MAX: u64 = (2 * 55 + 10) * 60 * 1000;
+/// How far off, either way, a node's clock may be when it joins. Further apart than certificates are dated back, they would be
+/// invalid on arrival.
+pub const CLOCK_SKEW_MS_MAX: u64 = 55 * 60 * 1000;
+/// How long an answer is kept: ten minutes by any two clocks. Younger by the clock of one manager, it must not be too old by that
+/// of the next.
+pub(crate) const AGE_MS_MAX: u64 = 2 * CLOCK_SKEW_MS_MAX + 10 * 60 * 1000;
 
-/// Request id of callers that do not retry.
+/// Of proposals that no writer made (tests, the founding in the simulation): a writer draws an id for each.
 const NO_REQUEST: [u8; 16] = [0; 16];
 
 pub(crate) type Answer = Result<Outcome, Rejection>;
@@ -68,10 +71,9 @@ mod tests {
     /// Found by the simulation: with ten minutes, the retry of a call after a leader with a fast clock was done anew.
     #[test]
     fn an_answer_outlives_the_clock_of_another_leader() {
-        const OFF_MS_MAX: u64 = 55 * 60 * 1000;
         let mut recent = Recent::default();
-        recent.record(request(1), OFF_MS_MAX, &Ok(Outcome::Done));
-        recent.record(request(2), 3 * OFF_MS_MAX, &Ok(Outcome::Done));
+        recent.record(request(1), CLOCK_SKEW_MS_MAX, &Ok(Outcome::Done));
+        recent.record(request(2), 3 * CLOCK_SKEW_MS_MAX, &Ok(Outcome::Done));
         assert!(recent.get(&request(1)).is_some());
     }
 

@@ -215,9 +215,9 @@ fn macs_are_unique_on_a_network() {
 fn slots_are_the_lowest_free() {
     let mut world = world();
     let slot = |w: &mut World, n| w.attach(task(2, n, Some("web"), &["a"]))[0].slot;
-    assert_eq!((slot(&mut world, 1), slot(&mut world, 2)), (Some(1), Some(2)));
-    let release = Command::ReleaseSandboxes { node: node_id(2), sandboxes: vec![sandbox_id(1)] };
-    let Outcome::Detached { endpoints } = world.ok(release) else { panic!() };
+    let first = world.attach(task(2, 1, Some("web"), &["a"]));
+    assert_eq!((first[0].slot, slot(&mut world, 2)), (Some(1), Some(2)));
+    let Outcome::Detached { endpoints } = world.ok(detach(2, &first)) else { panic!() };
     assert_eq!(endpoints.len(), 2);
     assert_eq!((slot(&mut world, 3), slot(&mut world, 4)), (Some(1), Some(3)));
 }

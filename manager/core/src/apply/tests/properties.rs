@@ -23,7 +23,6 @@ enum Step {
     Attach { node: u8, sandbox: u8, service: Option<u8>, networks: Vec<u8>, ip: Option<u8> },
     Detach(u8, u8),
     Disconnect(u8, u8, u8),
-    Release(u8, u8),
     Ready(u8, u8),
     Rotate(u8),
 }
@@ -47,7 +46,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(node, sandbox, service, networks, ip)| Step::Attach { node, sandbox, service, networks, ip }),
         3 => (node.clone(), 0..6u8).prop_map(|(n, s)| Step::Detach(n, s)),
         2 => (node.clone(), 0..6u8, net).prop_map(|(n, s, w)| Step::Disconnect(n, s, w)),
-        1 => (node.clone(), 0..6u8).prop_map(|(n, s)| Step::Release(n, s)),
         3 => (node, 0..6u8).prop_map(|(n, s)| Step::Ready(n, s)),
         1 => any::<u8>().prop_map(Step::Rotate),
     ]
@@ -118,9 +116,6 @@ fn command(state: &State, step: &Step) -> Command {
             sandbox: sandbox_id(*s),
             network: network_name(*w),
         },
-        Step::Release(n, s) => {
-            Command::ReleaseSandboxes { node: node_id(*n), sandboxes: vec![sandbox_id(*s)] }
-        }
         Step::Ready(n, s) => Command::SetConditions {
             node: node_id(*n),
             conditions: endpoints(state, *n, *s)
@@ -254,8 +249,8 @@ proptest! {
                 world.attach(task(2, n, None, &["small"]));
             }
             prop_assert_eq!(world.state.usage(network.id)[0].free(), 0);
-            let sandboxes = (1..=5).map(sandbox_id).collect();
-            world.ok(Command::ReleaseSandboxes { node: node_id(2), sandboxes });
+            let endpoints = (1..=5).flat_map(|s| endpoints(&world.state, 2, s)).collect();
+            world.ok(Command::Detach { node: node_id(2), endpoints });
             prop_assert_eq!(world.state.usage(network.id)[0].free(), 5);
         }
     }
