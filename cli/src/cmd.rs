@@ -28,8 +28,8 @@ pub(crate) use network::hex;
 #[derive(Debug, Parser)]
 #[command(name = "swarmnet", version, max_term_width = 100, disable_help_subcommand = false)]
 pub(crate) struct Cli {
-    /// Unix socket of the daemon to talk to
-    #[arg(long, global = true, env = "SWARMNET_SOCKET", value_name = "PATH")]
+    /// Unix socket of the daemon to talk to; else the one that SWARMNET_SOCKET names
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -95,6 +95,9 @@ enum Command {
 /// Runs one command, on a runtime of its own where it needs one.
 pub(crate) fn run(cli: Cli) -> Result<(), CliError> {
     let Cli { socket, command } = cli;
+    // Read here, not by clap: in a usage line it would look like a word that is required.
+    let named = || std::env::var_os("SWARMNET_SOCKET").filter(|path| !path.is_empty());
+    let socket = socket.or_else(|| named().map(PathBuf::from));
     match command {
         // A lab enters namespaces, which a process with threads cannot.
         Command::Lab(command) => lab::run(command),

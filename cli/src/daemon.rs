@@ -181,8 +181,10 @@ async fn start(
     control.ensure_predefined().await.map_err(CliError::failure)?;
     deliver(outbox, cluster, supervisor);
     let (looking, views) = (workloads.clone(), agent.view());
+    let stop = supervisor.token().clone();
     supervisor.spawn_transient("orphans", async move {
-        looking.sandboxes().release_orphans(views).await;
+        // cancel-safe: a release is in the outbox or is not; the next daemon looks again.
+        stop.run_until_cancelled(looking.sandboxes().release_orphans(views)).await;
     });
     let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));
     if let Some(identity) = identity {

@@ -71,15 +71,27 @@ pub(crate) fn words(err: &clap::Error) -> String {
 pub(crate) fn report(err: &CliError) {
     let line = err.to_string();
     if !line.is_empty() {
-        eprintln!("swarmnet: {line}");
+        eprintln!("swarmnet: {}", printable(&line));
     }
 }
 
-/// A template is checked before anything is done.
+/// One line, and nothing that a terminal obeys, whatever a name or a peer has put into it.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// A template is checked before anything is done; `json` is none.
 pub(crate) fn check_template(format: Option<&str>) -> Result<(), CliError> {
     match format {
+        None | Some("json") => Ok(()),
         Some(text) => Template::parse(text).map(drop).map_err(Into::into),
-        None => Ok(()),
     }
 }
 
@@ -113,5 +125,10 @@ mod tests {
             assert!(line.starts_with(said), "{line}");
             assert_eq!(line.lines().count(), 1);
         }
+    }
+
+    #[test]
+    fn control_characters_are_written_out() {
+        assert_eq!(super::printable("a\u{1b}[31mb\nc ü"), "a\\u{1b}[31mb\\nc ü");
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn bad(field: &'static str, problem: impl std::fmt::Display) -> Malfo
     Malformed::new(field, problem)
 }
 
-pub(super) fn ip_bytes(ip: Option<IpAddr>) -> Bytes {
+fn ip_bytes(ip: Option<IpAddr>) -> Bytes {
     match ip {
         None => Bytes::new(),
         Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),

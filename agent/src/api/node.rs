@@ -208,8 +208,9 @@ impl LocalNode for NodeGrpc {
         request: Request<v1::TraceRequest>,
     ) -> Result<Response<v1::TraceResponse>, Status> {
         audit(&request, "trace");
-        let asked = trace::asked(request.into_inner())?;
-        let (record, found) = self.tracer.trace(asked).await.map_err(|err| refused(&err))?;
+        let (from, question) = trace::asked(request.into_inner())?;
+        let (record, found) =
+            self.tracer.trace(&from, question).await.map_err(|err| refused(&err))?;
         Ok(Response::new(trace::found(&record, &self.session.status().name, found)))
     }
 }

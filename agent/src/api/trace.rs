@@ -6,13 +6,19 @@ use bytes::Bytes;
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_types::Protocol;
 
-use super::message::{bad, ip_bytes};
+use super::message::bad;
 use crate::local::SandboxRecord;
-use crate::trace::{Ask, Hop, To, Trace, Verdict};
+use crate::trace::{Hop, Question, To, Trace, Verdict};
 
-/// What is asked, as it came.
-pub(super) fn asked(request: v1::TraceRequest) -> Result<Ask, Malformed> {
+/// The longest that resolver and probe may take, each.
+const TIMEOUT_MS_MAX: u32 = 60_000;
+
+/// The sandbox, and what is asked.
+pub(super) fn asked(request: v1::TraceRequest) -> Result<(String, Question), Malformed> {
     let protocol = Protocol::from(request.protocol());
+    if protocol == Protocol::Sctp {
+        return Err(bad("protocol", "want tcp or udp"));
+    }
     let port = u16::try_from(request.port)
         .map_err(|_| bad("port", format!("{} is no port", request.port)))?;
     let ipv6 = match request.family {
@@ -21,18 +27,18 @@ pub(super) fn asked(request: v1::TraceRequest) -> Result<Ask, Malformed> {
         6 => Some(true),
         other => return Err(bad("family", format!("{other} is neither 4 nor 6"))),
     };
-    if request.timeout_ms == 0 {
-        return Err(bad("timeout", "want at least 1 ms"));
+    if !(1..=TIMEOUT_MS_MAX).contains(&request.timeout_ms) {
+        return Err(bad("timeout", format!("want 1 to {TIMEOUT_MS_MAX} ms")));
     }
     let to = request.to.parse().map_or(To::Name(request.to), To::Addr);
-    Ok(Ask {
-        from: request.sandbox,
+    let question = Question {
         to,
         port: Some(port).filter(|port| *port != 0),
         protocol,
         ipv6,
         timeout: Duration::from_millis(request.timeout_ms.into()),
-    })
+    };
+    Ok((request.sandbox, question))
 }
 
 fn hop(hop: Hop) -> v1::TraceHop {
@@ -50,7 +56,7 @@ pub(super) fn found(record: &SandboxRecord, node: &str, trace: Trace) -> v1::Tra
         sandbox: Bytes::copy_from_slice(record.id.as_bytes()),
         sandbox_name: record.name.to_string(),
         node: node.to_owned(),
-        address: ip_bytes(trace.addr),
+        address: trace.addr.map(|addr| addr.to_string()).unwrap_or_default(),
         chosen: trace.chosen.unwrap_or_default(),
         hops: trace.hops.into_iter().map(hop).collect(),
     }

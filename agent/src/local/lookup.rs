@@ -51,11 +51,11 @@ pub fn network(
 }
 
 /// All of the best kind of match. Ids are 32 hex digits; names are unique.
-fn find<'a, T>(
-    all: impl Iterator<Item = &'a Arc<T>>,
+pub(crate) fn find<'a, T>(
+    all: impl Iterator<Item = &'a T>,
     text: &str,
     key: impl Fn(&T) -> (String, &str),
-) -> Vec<(&'a Arc<T>, Match)> {
+) -> Vec<(&'a T, Match)> {
     if text.is_empty() {
         return Vec::new();
     }

@@ -93,6 +93,11 @@ impl Outbox {
         self.put(|letters| endpoints.iter().for_each(|e| letters.condition(*e, now))).await;
     }
 
+    /// A release of it waits to be told.
+    pub fn is_releasing(&self, endpoint: &EndpointId) -> bool {
+        self.letters.borrow().releases.contains(endpoint)
+    }
+
     /// Nothing is waiting.
     pub fn is_empty(&self) -> bool {
         self.letters.borrow().is_empty()

@@ -28,7 +28,7 @@ use swarmnet_types::{Protocol, SandboxId};
 pub use self::ask::Said;
 pub use self::hop::{Hop, HopKind, Verdict};
 pub use self::probe::{Outcome, Probe};
-pub use self::run::{Ask, Tracer};
+pub use self::run::Tracer;
 
 use self::place::Place;
 use self::walk::Walk;
@@ -99,6 +99,8 @@ pub(crate) struct Outlook {
     pub(crate) by_node: bool,
     /// Sandboxes of this node that may be met.
     pub(crate) sandboxes: Vec<SandboxId>,
+    /// VTEPs of those who may be met on other nodes: of whoever took the probe, when that is known.
+    pub(crate) vteps: BTreeSet<IpAddr>,
 }
 
 /// Where the question leads, as far as the resolver's answers tell.
@@ -112,18 +114,8 @@ pub(crate) fn outlook(question: &Question, evidence: &Evidence) -> Option<Outloo
         probe: place.may_be_reached(),
         by_node: matches!(place, Place::Port(_)),
         sandboxes: met.iter().map(|e| e.sandbox).collect(),
+        vteps: met.iter().filter_map(|e| walk::vtep(&scene, e)).collect(),
     })
-}
-
-/// The VTEPs of those who may be met on other nodes: of whoever took the probe, when that is known.
-pub(crate) fn vteps(question: &Question, evidence: &Evidence) -> Vec<IpAddr> {
-    let Some(addr) = name::address(question, evidence) else { return Vec::new() };
-    let scene = evidence.scene();
-    let place = Place::of(&scene, evidence, (addr, question));
-    let met = walk::met(evidence, &scene, &place);
-    let vteps: BTreeSet<IpAddr> =
-        met.into_iter().filter_map(|endpoint| walk::vtep(&scene, endpoint)).collect();
-    vteps.into_iter().collect()
 }
 
 /// The hops. Ends at the first that leaves nothing to follow: a name without an address, an address that is nobody's.

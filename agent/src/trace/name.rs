@@ -31,18 +31,19 @@ pub(super) fn families(question: &Question) -> Vec<bool> {
     question.ipv6.map_or_else(|| vec![false, true], |ipv6| vec![ipv6])
 }
 
-/// Where the name leads: the first address of the answer, IPv4 before IPv6.
+/// Where the name leads: the first address of the answer, IPv4 before IPv6. One that is IPv4 in the clothes of IPv6 (RFC 4291 §2.5.5.2)
+/// is IPv4, as it is for the kernel.
 pub(super) fn address(question: &Question, evidence: &Evidence) -> Option<IpAddr> {
     let name = match &question.to {
-        To::Addr(addr) => return Some(*addr),
+        To::Addr(addr) => return Some(addr.to_canonical()),
         To::Name(name) => name,
     };
     let hosts = in_hosts(question, &evidence.record, name);
     if let Some(first) = hosts.first() {
-        return Some(*first);
+        return Some(first.to_canonical());
     }
     let replies = families(question).into_iter().filter_map(|f| reply(evidence, f));
-    replies.flat_map(|r| &r.addrs).next().copied()
+    replies.flat_map(|r| &r.addrs).next().map(IpAddr::to_canonical)
 }
 
 fn reply(evidence: &Evidence, ipv6: bool) -> Option<&Reply> {

@@ -6,6 +6,7 @@ use swarmnet_dataplane::desired::PublicationKey;
 use swarmnet_types::{Endpoint, Network, Node, Service};
 
 use super::{Evidence, Question};
+use crate::desired::fabric::vtep;
 use crate::desired::scene::Scene;
 use crate::local::{Attachment, SandboxRecord};
 
@@ -53,7 +54,6 @@ impl<'a> Place<'a> {
         (addr, question): (IpAddr, &Question),
     ) -> Self {
         let record = &*evidence.record;
-        let addr = addr.to_canonical();
         let own_node = is_own_node(scene, record, addr);
         if own_node && let Some(port) = port(scene, evidence, (addr, question)) {
             return Self::Port(port);
@@ -110,7 +110,7 @@ fn has(node: &Node, addr: IpAddr) -> bool {
 }
 
 fn node<'a>(scene: &Scene<'a>, addr: IpAddr) -> Option<&'a Node> {
-    scene.cluster.as_ref()?.view.nodes.values().find(|n| has(n, addr))
+    scene.cluster.as_ref()?.view.nodes.values().find(|n| has(n, addr) || vtep(scene, n) == addr)
 }
 
 fn vip<'a>(scene: &Scene<'a>, network: &Network, addr: IpAddr) -> Option<&'a Service> {
@@ -155,7 +155,13 @@ fn port<'a>(
             && key.ip.is_none_or(|ip| ip == addr || ip.is_unspecified())
     });
     let of_service = published(scene, addr, question);
-    let service = of_service.map(|(_, service)| service);
+    let mapped = |k: &PublicationKey| {
+        let ports = scene.inputs.local.sandboxes.values().flat_map(|r| &r.ports);
+        let key = (k.ip, k.protocol, k.port);
+        ports.into_iter().any(|map| (map.host_ip, map.protocol, map.host_port) == key)
+    };
+    // A sandbox's own port map goes before a publication.
+    let service = of_service.map(|(_, service)| service).filter(|_| !wished.is_some_and(mapped));
     let key = wished.copied().or(of_service.map(|(key, _)| key))?;
     Some(Port { key, service })
 }

@@ -12,13 +12,13 @@ use swarmnet_kernel::{KernelError, LinuxKernel, Netns};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_runtime::reconcile::StatusReceiver;
-use swarmnet_types::{Endpoint, NodeView, Protocol};
+use swarmnet_types::{Endpoint, NodeView};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::ask::ask;
 use super::probe::{Outcome, Shot, answers_echo};
-use super::{Evidence, Outlook, Question, To, Trace, explain, name, outlook, vteps};
+use super::{Evidence, Outlook, Question, Trace, explain, name, outlook};
 use crate::desired::scene::Scene;
 use crate::desired::{Inputs, Wish};
 use crate::local::cluster::Cluster;
@@ -34,18 +34,6 @@ const ASK_MAX: Duration = Duration::from_secs(1);
 const ECHO_MAX: Duration = Duration::from_secs(1);
 /// After a silence of whom nobody knows: VTEPs that are asked.
 const VTEPS_MAX: usize = 4;
-
-/// Where a trace begins, and where to.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// Name, id or prefix of a sandbox of this node.
-    pub from: String,
-    pub to: To,
-    pub port: Option<u16>,
-    pub protocol: Protocol,
-    pub ipv6: Option<bool>,
-    pub timeout: Duration,
-}
 
 /// See the module. Clones share what they look at.
 #[derive(Debug, Clone)]
@@ -73,20 +61,23 @@ impl Evidence {
 }
 
 impl Tracer {
-    /// Follows the way, sends one probe, and tells what was found.
+    /// Follows the way from a sandbox of this node (name, id or its beginning), sends one probe, and tells what was found.
     ///
     /// # Errors
     /// No such sandbox here; the kernel cannot be observed; the cluster's view is not known yet.
-    pub async fn trace(&self, asked: Ask) -> Result<(Arc<SandboxRecord>, Trace), LocalError> {
+    pub async fn trace(
+        &self,
+        from: &str,
+        question: Question,
+    ) -> Result<(Arc<SandboxRecord>, Trace), LocalError> {
         let local = self.store.current();
-        let record = self.find(&local, &asked.from).await?;
-        let Ask { to, port, protocol, ipv6, timeout, .. } = asked;
-        let question = Question { to, port, protocol, ipv6, timeout };
-        let wish = self.settled().await;
+        let record = self.find(&local, from).await?;
+        let view = self.view.borrow().clone();
+        let wish = self.settled(view.as_deref(), &local).await;
         if wish.held {
             return Err(LocalError::NoView);
         }
-        let mut evidence = self.evidence(wish, local, Arc::clone(&record));
+        let mut evidence = self.evidence(wish, (view, local), Arc::clone(&record));
         let netns = match ns(&record) {
             Ns::Node => self.netns.clone(),
             Ns::Overlay | Ns::Sandbox(_) => Netns::open(&record.netns)?,
@@ -114,8 +105,15 @@ impl Tracer {
         Ok((record, explain(&question, &evidence)))
     }
 
-    /// The newest wish, once the reconciler has dealt with it or had the time to.
-    async fn settled(&self) -> Arc<Wish> {
+    /// The wish that follows from view and local objects, once the reconciler has dealt with it, or each has had its time.
+    async fn settled(&self, view: Option<&NodeView>, local: &LocalObjects) -> Arc<Wish> {
+        let revision = view.map(|v| v.revision).unwrap_or_default();
+        let mut wishes = self.wish.clone();
+        let covers = wishes.wait_for(|wish| {
+            let stamp = wish.stamp;
+            wish.held || (stamp.revision >= revision && stamp.generation >= local.generation)
+        });
+        drop(timeout(SETTLE_MAX, covers).await);
         let wish = Arc::clone(&self.wish.borrow());
         let wanted = wish.stamp;
         let mut rounds = self.rounds.clone();
@@ -133,7 +131,7 @@ impl Tracer {
     fn evidence(
         &self,
         wish: Arc<Wish>,
-        local: Arc<LocalObjects>,
+        (view, local): (Option<Arc<NodeView>>, Arc<LocalObjects>),
         record: Arc<SandboxRecord>,
     ) -> Evidence {
         let round = self.rounds.borrow().clone();
@@ -141,7 +139,7 @@ impl Tracer {
         Evidence {
             record,
             inputs: Inputs {
-                view: self.view.borrow().clone(),
+                view,
                 liveness: Arc::clone(&self.liveness.borrow()),
                 local,
                 underlay: Arc::clone(&self.underlay.borrow()),
@@ -167,8 +165,7 @@ impl Tracer {
         let Err(LocalError::NoSandbox { .. }) = found else { return found };
         let view = self.view.borrow().clone();
         let Some(view) = view else { return found };
-        let known = view.endpoints.values().find(|e| is_meant(e, text)).cloned();
-        let known = match known {
+        let known = match meant(view.endpoints.values(), text) {
             Some(endpoint) => Some(endpoint),
             None => self.ask_managers(&view, text).await,
         };
@@ -189,15 +186,16 @@ impl Tracer {
             async move { ControlClient::new(channel).inspect_network(request).await }
         };
         let detail = timeout(ASK_MAX, self.cluster.call(call)).await.ok()?.ok()?;
-        let endpoints = detail.endpoints.into_iter();
-        endpoints.filter_map(|e| Endpoint::try_from(e).ok()).find(|e| is_meant(e, text))
+        let endpoints = detail.endpoints.into_iter().filter_map(|e| Endpoint::try_from(e).ok());
+        meant(endpoints.collect::<Vec<_>>().iter(), text)
     }
 }
 
-fn is_meant(endpoint: &Endpoint, text: &str) -> bool {
-    let id = endpoint.sandbox.to_string();
-    let prefix = !text.is_empty() && id.starts_with(&text.to_ascii_lowercase());
-    endpoint.name.as_str() == text || prefix
+/// An endpoint of the one sandbox that is meant.
+fn meant<'a>(all: impl Iterator<Item = &'a Endpoint>, text: &str) -> Option<Endpoint> {
+    let found = lookup::find(all, text, |e| (e.sandbox.to_string(), e.name.as_str()));
+    let (first, _) = found.first()?;
+    found.iter().all(|(e, _)| e.sandbox == first.sandbox).then(|| (*first).clone())
 }
 
 /// Only what the packets of this trace meet. Tables are large, and needed where balancing happens.
@@ -233,7 +231,8 @@ impl Field {
         if outlook.probe {
             evidence.probe = Some(self.fire(question, outlook, source)?);
         }
-        let vteps = vteps(question, evidence);
+        // Anew: who took the probe is known by now.
+        let vteps = super::outlook(question, evidence).map(|o| o.vteps).unwrap_or_default();
         for vtep in &vteps {
             let path = path_to(&self.node, *vtep)?;
             evidence.routes.insert((Ns::Node, *vtep), path);

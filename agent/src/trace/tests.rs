@@ -206,7 +206,11 @@ fn other_nodes_and_the_outside_are_told_apart() {
     let found = |text, port| explain(&to(text, port), &evidence()).hops[0].found.clone();
     assert_eq!(found("192.0.2.2", Some(5000)), "node n2, published there by service web");
     assert_eq!(found("192.0.2.2", Some(22)), "node n2");
-    assert_eq!(found("203.0.113.1", Some(443)), "outside the cluster");
+    assert_eq!(
+        found("203.0.113.1", Some(443)),
+        "outside the cluster, or a further address of a node"
+    );
+    assert_eq!(found("::ffff:192.0.2.2", Some(22)), "node n2");
     assert_eq!(found("10.0.1.2", None), "w1 itself");
     assert_eq!(found("127.0.0.1", Some(5000)), "w1 itself");
 }
@@ -535,10 +539,10 @@ fn the_outlook_says_where_to_look_before_the_answer_is_whole() {
     let outlook = |text, port| outlook(&to(text, port), &seen).expect("an address");
     let vip = outlook("web", Some(80));
     assert_eq!((vip.addr, vip.probe, vip.by_node), (ip("10.0.1.100"), true, false));
+    assert_eq!(vip.vteps, [ip("192.0.2.2")].into());
     assert_eq!(BTreeSet::from_iter(vip.sandboxes), BTreeSet::from([HERE, THERE]));
     assert!(outlook("192.0.2.1", Some(5000)).by_node);
     assert!(!outlook("10.0.1.77", None).probe, "nobody is there");
-    assert_eq!(vteps(&to("web", Some(80)), &seen), [ip("192.0.2.2")]);
     let mut unanswered = evidence();
     unanswered.answers.clear();
     assert_eq!(super::outlook(&to("web", None), &unanswered), None);

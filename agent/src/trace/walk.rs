@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
             }
             Place::Node(Some(node)) => hop(format!("node {}", node.name)),
             Place::Node(None) => hop("this node".to_owned()),
-            Place::Outside => hop("outside the cluster".to_owned()),
+            Place::Outside => hop("outside the cluster, or a further address of a node".to_owned()),
             Place::OtherNetwork(who, network) => self.other_network(hop, who, network),
             Place::Nobody(network) => {
                 let name = &network.spec.name;

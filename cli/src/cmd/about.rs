@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, CommandFactory as _};
 use serde_json::{Value, json};
 use swarmnet_proto::v1;
 
@@ -20,28 +20,21 @@ pub(crate) struct FormatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionArgs {
-    shell: Shell,
-}
-
-/// What completions are written for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Shell {
-    Bash,
-    Zsh,
-    Fish,
+    shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Write a page for each command into this folder instead of the one of `swarmnet` to standard output
-    folder: Option<PathBuf>,
+    /// Folder for one page of each command; without it the page of `swarmnet` goes to standard output
+    #[arg(short, long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
 }
 
 // === version ===
 
 /// The program's version, then the daemon's; without a daemon the command fails after the first, as Docker's does.
 pub(crate) async fn version(args: &FormatArgs, socket: Option<&Path>) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let client = json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "Os": std::env::consts::OS,
@@ -87,7 +80,7 @@ fn kernel() -> String {
 
 /// This node, and the cluster as a manager tells it; what no manager tells is said, and the command fails.
 pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let status = daemon.node.status(v1::StatusRequest {}).await?.into_inner();
     let cluster =
         if status.node.is_empty() { Ok(None) } else { cluster(&mut daemon).await.map(Some) };
@@ -184,20 +177,15 @@ fn print_info(info: &Value) {
 // === completion, man ===
 
 pub(crate) fn completion(args: &CompletionArgs) {
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "swarmnet", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "swarmnet", &mut script);
     emit(&String::from_utf8_lossy(&script));
 }
 
 /// # Errors
 /// The folder that cannot be made or written.
 pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
-    let Some(folder) = &args.folder else {
+    let Some(folder) = &args.output else {
         let mut page = Vec::new();
         clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(CliError::failure)?;
         emit(&String::from_utf8_lossy(&page));

@@ -53,7 +53,7 @@ pub(crate) async fn leave(args: &LeaveArgs, socket: Option<&Path>) -> Result<(),
 }
 
 async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let mut daemon = Daemon::connect(socket).await?;
     let s = daemon.node.status(v1::StatusRequest {}).await?.into_inner();
     let role = match s.role() {

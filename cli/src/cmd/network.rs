@@ -144,15 +144,17 @@ async fn disconnect(args: DisconnectArgs, daemon: &mut Daemon) -> Result<(), Cli
     let DisconnectArgs { network, sandbox, force } = args;
     let request =
         v1::DisconnectNetworkRequest { sandbox: sandbox.clone(), network: network.clone() };
-    match daemon.node.disconnect_network(request).await {
-        Err(status) if force && status.code() == Code::NotFound => {
-            let request_id = request_id();
-            let request = v1::ClearEndpointRequest { request_id, network, name: sandbox };
-            daemon.control.clear_endpoint(request).await?;
-            Ok(())
-        }
-        other => Ok(other.map(drop)?),
-    }
+    let first = match daemon.node.disconnect_network(request).await {
+        Err(status) if force && status.code() == Code::NotFound => status,
+        other => return Ok(other.map(drop)?),
+    };
+    let (request_id, name) = (request_id(), sandbox.clone());
+    let request = v1::ClearEndpointRequest { request_id, network, name };
+    let Err(second) = daemon.control.clear_endpoint(request).await else { return Ok(()) };
+    // Of a sandbox that is here, this node's own word is what the user asked for.
+    let request = v1::InspectSandboxRequest { reference: sandbox };
+    let is_here = daemon.node.inspect_sandbox(request).await.is_ok();
+    Err(if is_here { first } else { second }.into())
 }
 
 fn attachment(args: ConnectArgs) -> Result<AttachmentSpec, CliError> {
@@ -213,7 +215,7 @@ async fn ls(args: LsArgs, mut daemon: Daemon) -> Result<(), CliError> {
 }
 
 async fn inspect(args: InspectArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let (mut found, mut failed) = (Vec::new(), false);
     for reference in args.references {
         match daemon.control.inspect_network(v1::InspectRequest { reference }).await {

@@ -113,7 +113,7 @@ async fn ls(args: LsArgs, mut daemon: Daemon) -> Result<(), CliError> {
 }
 
 async fn inspect(args: InspectArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let (mut found, mut failed) = (Vec::new(), false);
     for reference in args.references {
         match daemon.control.inspect_node(v1::InspectRequest { reference }).await {

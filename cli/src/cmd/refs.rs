@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tonic::Status;
 
 use crate::client::Daemon;
-use crate::error::{CliError, report};
+use crate::error::{CliError, printable, report};
 use crate::format::{interactive, print_line};
 
 /// A wait that takes longer is explained.
@@ -85,12 +85,12 @@ pub(crate) async fn wait(daemon: &mut Daemon, revision: u64) -> Result<(), CliEr
                 Some(step) => last = step,
                 None => break,
             },
-            () = &mut slow, if !interactive() && !slow.is_elapsed() => {
-                eprintln!("swarmnet: {}", waits_for(&last));
+            () = &mut slow, if last.total > 0 && !interactive() && !slow.is_elapsed() => {
+                eprintln!("swarmnet: {}", printable(&waits_for(&last)));
             }
         }
         if interactive() && !last.done {
-            eprint!("\r\x1b[2K{}", waits_for(&last));
+            eprint!("\r\x1b[2K{}", printable(&waits_for(&last)));
             drawn = true;
         }
     }
@@ -98,13 +98,16 @@ pub(crate) async fn wait(daemon: &mut Daemon, revision: u64) -> Result<(), CliEr
         eprint!("\r\x1b[2K");
     }
     for failure in &last.failures {
-        eprintln!("swarmnet: warning: {failure}");
+        eprintln!("swarmnet: warning: {}", printable(failure));
     }
     Ok(())
 }
 
 /// `3 of 5 nodes ready, waiting for a1, a2`.
 fn waits_for(step: &v1::WaitProgress) -> String {
+    if step.missing.is_empty() {
+        return format!("{} of {} nodes ready", step.acked, step.total);
+    }
     let left = step.total.saturating_sub(step.acked);
     let named = u32::try_from(step.missing.len()).unwrap_or(left);
     let rest = match left.saturating_sub(named) {

@@ -89,7 +89,7 @@ pub(crate) async fn find(daemon: &mut Daemon, reference: &str) -> Result<v1::San
 }
 
 async fn inspect(args: InspectArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let (mut found, mut failed) = (Vec::new(), false);
     for reference in &args.references {
         match find(&mut daemon, reference).await {

@@ -324,7 +324,7 @@ async fn detail(daemon: &mut Daemon, reference: &str) -> Result<Detail, CliError
 }
 
 async fn inspect(args: InspectArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    check_template(args.format.as_deref().filter(|f| *f != "json"))?;
+    check_template(args.format.as_deref())?;
     let (mut found, mut failed) = (Vec::new(), false);
     for reference in &args.references {
         match detail(&mut daemon, reference).await {

@@ -45,9 +45,8 @@ const COLUMNS: Columns = Columns(&[
 const TIMEOUT_S_MAX: f64 = 60.0;
 
 pub(crate) async fn run(args: TraceArgs, mut daemon: Daemon) -> Result<(), CliError> {
-    let template = args.format.as_deref().filter(|f| *f != "json" && *f != "table");
-    check_template(template)?;
     let format = args.format.clone().filter(|f| f != "table");
+    check_template(format.as_deref())?;
     let request = request(args)?;
     let answer = daemon.node.trace(request).await?.into_inner();
     let value = trace::inspect(&answer);
@@ -86,7 +85,7 @@ fn request(args: TraceArgs) -> Result<v1::TraceRequest, CliError> {
         (false, true) => 6,
         (false, false) => 0,
     };
-    let addr: Option<IpAddr> = to.parse().ok();
+    let addr = to.parse::<IpAddr>().ok().map(|addr| addr.to_canonical());
     if addr.is_some_and(|a| family == if a.is_ipv6() { 4 } else { 6 }) {
         return Err(CliError::usage(format!("`{to}` is no address of IPv{family}")));
     }
@@ -115,14 +114,18 @@ fn target(text: &str) -> Result<(String, Option<u16>), CliError> {
     }
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
-        Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or(port))),
+        // Without a colon behind the bracket it is nothing.
+        Some((host, rest)) => match rest.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None => ("", None),
+        },
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         },
     };
-    let bracketed = text.starts_with('[');
-    if host.is_empty() || (bracketed && host.parse::<std::net::Ipv6Addr>().is_err()) {
+    let no_address = text.starts_with('[') && host.parse::<std::net::Ipv6Addr>().is_err();
+    if host.is_empty() || no_address || text.contains(char::is_control) {
         return Err(CliError::usage(format!(
             "invalid target `{text}`: want NAME[:PORT], ADDRESS[:PORT] or [IPv6]:PORT"
         )));
@@ -156,9 +159,20 @@ mod tests {
         ] {
             assert_eq!(target(text).expect(text), (host.to_owned(), port));
         }
-        for bad in
-            ["", ":80", "web:", "web:0", "web:70000", "web:http", "[web]:80", "[]:80", "a:b:1"]
-        {
+        for bad in [
+            "",
+            ":80",
+            "web:",
+            "web:0",
+            "web:70000",
+            "web:http",
+            "[web]:80",
+            "[]:80",
+            "a:b:1",
+            "[fd00::2]80",
+            "a\u{1b}[31m",
+            "a\nb:80",
+        ] {
             assert_eq!(target(bad).expect_err(bad).exit_status(), 2, "{bad}");
         }
     }

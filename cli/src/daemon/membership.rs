@@ -161,7 +161,9 @@ impl Node {
     fn liveness(&self, supervisor: &Supervisor) -> Liveness {
         let (mut verdicts, mut doubts) = (self.agent.liveness(), self.agent.doubts());
         let (tx, rx) = watch::channel(Arc::default());
-        supervisor.spawn_transient("liveness", async move {
+        // The verdicts are the agent's, which outlives the manager.
+        let stop = supervisor.token().clone();
+        let follow = async move {
             loop {
                 let doubted = Arc::clone(&doubts.borrow_and_update());
                 let now = verdicts
@@ -181,6 +183,9 @@ impl Node {
                     return;
                 }
             }
+        };
+        supervisor.spawn_transient("liveness", async move {
+            stop.run_until_cancelled(follow).await;
         });
         rx
     }

@@ -1,7 +1,5 @@
 //! A trace as JSON. Docker has no such thing: the names are ours.
 
-use std::net::IpAddr;
-
 use serde_json::{Value, json};
 use swarmnet_proto::v1;
 
@@ -24,17 +22,11 @@ pub(crate) fn inspect(trace: &v1::TraceResponse) -> Value {
         "SandboxID": hex(&trace.sandbox),
         "Sandbox": trace.sandbox_name,
         "Node": trace.node,
-        "Address": address(&trace.address),
+        "Address": trace.address,
         "Chosen": trace.chosen,
         "Hops": trace.hops.iter().map(hop).collect::<Vec<_>>(),
         "Broken": trace.hops.iter().find(|h| h.broken).map(hop),
     })
-}
-
-fn address(bytes: &[u8]) -> String {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    let any = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
-    any.map(|ip| ip.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -47,7 +39,7 @@ mod tests {
         let broken =
             |kind: &str| v1::TraceHop { kind: kind.to_owned(), broken: true, ..Default::default() };
         let mut trace = v1::TraceResponse {
-            address: vec![10, 0, 0, 2].into(),
+            address: "10.0.0.2".to_owned(),
             hops: vec![good, broken("fdb"), broken("probe")],
             ..Default::default()
         };

@@ -154,6 +154,10 @@ fn an_endpoint_of_a_dead_node_is_cleared_by_force_and_no_other() {
     };
     refused("w2", "container w2 is not connected to the network overnet");
     refused("w1", "w1 runs on node a1, which is not down: disconnect it there");
+    // Of a sandbox that is here it is this node's word that counts, on a worker too.
+    lab.ok("a1", "network create -d bridge other");
+    let out = lab.swarmnet("a1", "network disconnect -f other w1");
+    assert!(stderr(&out).contains("w1 is not connected to the network other"), "{}", stderr(&out));
     let out = lab.swarmnet("m1", "network disconnect overnet w1");
     assert!(!out.status.success(), "without force only what is here");
     assert_eq!(ask_vip(&lab), "w1", "it is as it was");

@@ -81,7 +81,8 @@ fn wrong_words_are_told_and_change_nothing() {
         ("service publish web 5000-5001:80-82", USAGE, "range"),
         ("netwrok ls", USAGE, "a similar subcommand exists: 'network'"),
         ("network create --drivr overlay second", USAGE, "a similar argument exists: '--driver'"),
-        ("network rm", USAGE, "<NETWORK>"),
+        ("network rm", USAGE, "usage: swarmnet network rm <NETWORK>"),
+        ("man trace", USAGE, "unexpected argument 'trace'"),
     ] {
         refused(&lab.swarmnet("m1", words), code, said);
     }

@@ -60,6 +60,9 @@ impl Sandboxes {
         let id = |dir: &std::path::PathBuf| dir.file_name()?.to_str()?.parse().ok();
         known.extend(begun.iter().filter_map(id).collect::<BTreeSet<SandboxId>>());
         known.extend(self.means.store.current().sandboxes.keys());
-        Ok(orphans(view, |id| known.contains(&id)))
+        let mut gone = orphans(view, |id| known.contains(&id));
+        // A view that came before the release was told still has them.
+        gone.retain(|endpoint| !self.means.outbox.is_releasing(endpoint));
+        Ok(gone)
     }
 }
