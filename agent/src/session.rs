@@ -162,9 +162,10 @@ impl From<Status> for Broken {
 
 impl From<Unfit> for Broken {
     fn from(unfit: Unfit) -> Self {
-        match unfit {
-            Unfit::Gap(_) | Unfit::NoView => Self::Gap(unfit.to_string()),
-            Unfit::Older { .. } => Status::unavailable(unfit.to_string()).into(),
+        if unfit.is_gap() {
+            Self::Gap(unfit.to_string())
+        } else {
+            Status::unavailable(unfit.to_string()).into()
         }
     }
 }

@@ -42,13 +42,22 @@ type Dead = BTreeMap<NodeId, Death>;
 /// A damaged or newer file, with its name.
 pub fn read(path: &Path) -> Result<Liveness, LocalError> {
     let dead: Dead = files::read(path, FORMAT)?.unwrap_or_default();
+    Ok(verdicts(dead))
+}
+
+/// What of the verdicts the next daemon knows.
+pub fn remembered(liveness: &Liveness) -> Liveness {
+    verdicts(dead(liveness))
+}
+
+fn verdicts(dead: Dead) -> Liveness {
     let state = |death: Death| NodeState {
         condition: Condition::Dead,
         since_ms: death.since_ms,
         incarnation: 0,
         addr: death.vtep,
     };
-    Ok(dead.into_iter().map(|(node, death)| (node, state(death))).collect())
+    dead.into_iter().map(|(node, death)| (node, state(death))).collect()
 }
 
 fn dead(liveness: &Liveness) -> Dead {

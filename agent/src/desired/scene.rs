@@ -101,9 +101,21 @@ impl<'a> Scene<'a> {
         self.inputs.local.sandboxes.get(&id).map(AsRef::as_ref)
     }
 
-    fn is_drained(&self, node: NodeId) -> bool {
-        let node = self.cluster.as_ref().and_then(|c| c.view.nodes.get(&node));
-        node.is_some_and(|n| n.availability == Availability::Drain)
+    /// A node of the cluster that this one knows of.
+    pub(crate) fn node(&self, id: NodeId) -> Option<&'a Node> {
+        self.cluster.as_ref().and_then(|c| c.view.nodes.get(&id))
+    }
+
+    /// The networks that a sandbox is on.
+    pub(crate) fn networks_of(
+        &self,
+        record: &'a SandboxRecord,
+    ) -> impl Iterator<Item = &'a Network> {
+        record.attachments.iter().map(|a| self.network(a))
+    }
+
+    pub(crate) fn is_drained(&self, node: NodeId) -> bool {
+        self.node(node).is_some_and(|n| n.availability == Availability::Drain)
     }
 
     /// Of a service's tasks on one network, those that new connections go to.

@@ -27,6 +27,13 @@ pub enum Unfit {
     Older { have: Revision, sent: Revision },
 }
 
+impl Unfit {
+    /// Something in between is missing: a whole view mends it, from the same manager. Else it is the manager that is to be left.
+    pub fn is_gap(&self) -> bool {
+        !matches!(self, Self::Older { .. })
+    }
+}
+
 /// The view after `news`.
 ///
 /// # Errors

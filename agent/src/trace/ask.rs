@@ -44,19 +44,30 @@ fn exchange(
     socket.connect(SocketAddr::from((SANDBOX_NAMESERVER, 53)))?;
     socket.send(&client::query(id, name, ipv6))?;
     let mut buffer = [0; RECEIVE_BYTES];
+    let said = receive(socket, until, &mut buffer, |message| client::reply(id, message))?;
+    Ok(said.map_or(Said::Silence, Said::Reply))
+}
+
+/// The first datagram that makes sense; `None` when there was none until then.
+pub(super) fn receive<T>(
+    socket: &UdpSocket,
+    until: Instant,
+    buffer: &mut [u8],
+    sense: impl Fn(&[u8]) -> Option<T>,
+) -> std::io::Result<Option<T>> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(Said::Silence);
+            return Ok(None);
         }
         socket.set_read_timeout(Some(left))?;
-        match socket.recv(&mut buffer) {
+        match socket.recv(buffer) {
             Ok(len) => {
-                if let Some(reply) = client::reply(id, &buffer[..len]) {
-                    return Ok(Said::Reply(reply));
+                if let Some(made) = sense(&buffer[..len]) {
+                    return Ok(Some(made));
                 }
             }
-            Err(err) if is_timeout(&err) => return Ok(Said::Silence),
+            Err(err) if is_timeout(&err) => return Ok(None),
             Err(err) => return Err(err),
         }
     }

@@ -1,6 +1,6 @@
 //! Who stands behind a virtual address or a port, and why others do not.
 
-use swarmnet_types::{Availability, Condition, Endpoint, NetworkId, Service};
+use swarmnet_types::{Condition, Endpoint, NetworkId, Service};
 
 use crate::desired::scene::{Scene, Shown};
 
@@ -25,8 +25,7 @@ pub(super) fn why_hidden(scene: &Scene<'_>, endpoint: &Endpoint) -> (String, Str
 }
 
 pub(super) fn node_name(scene: &Scene<'_>, endpoint: &Endpoint) -> String {
-    let node = scene.cluster.as_ref().and_then(|c| c.view.nodes.get(&endpoint.node));
-    node.map_or_else(|| "this node".to_owned(), |n| n.name.clone())
+    scene.node(endpoint.node).map_or_else(|| "this node".to_owned(), |n| n.name.clone())
 }
 
 /// The tasks of a service that get no new connections, with the reason.
@@ -40,11 +39,9 @@ pub(super) fn left_out(scene: &Scene<'_>, network: NetworkId, service: &Service)
 
 fn reason(scene: &Scene<'_>, task: &Endpoint) -> String {
     let node = node_name(scene, task);
-    let availability = scene.cluster.as_ref().and_then(|c| c.view.nodes.get(&task.node));
-    let drained = availability.is_some_and(|n| n.availability == Availability::Drain);
     match scene.shown(task) {
         _ if scene.is_dead(task.node) => format!("{node} is dead"),
-        _ if drained => format!("{node} is drained"),
+        _ if scene.is_drained(task.node) => format!("{node} is drained"),
         Shown::Unhealthy => "unhealthy".to_owned(),
         Shown::Ready | Shown::Hidden => match task.condition {
             Condition::Ready => "leaving".to_owned(),

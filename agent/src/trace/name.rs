@@ -177,7 +177,7 @@ impl Asked<'_> {
 
     /// Why there is no address.
     fn nothing(&self) -> Fault {
-        let networks = || self.evidence.record.attachments.iter().map(|a| self.scene.network(a));
+        let networks = || self.scene.networks_of(&self.evidence.record);
         if families(self.question).into_iter().any(|f| self.wanted(f).is_some()) {
             return self.hidden(networks());
         }

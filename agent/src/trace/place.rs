@@ -61,7 +61,7 @@ impl<'a> Place<'a> {
         if addr.is_loopback() || is_own(record, addr) {
             return Self::Own;
         }
-        let on = || record.attachments.iter().map(|a| scene.network(a));
+        let on = || scene.networks_of(record);
         // Of two networks with the same virtual address the one with the lower id wins, as in the table.
         let mut networks: Vec<&Network> = on().collect();
         networks.sort_by_key(|n| n.id);

@@ -10,7 +10,7 @@ use swarmnet_kernel::conntrack::{Flow, Witness};
 use swarmnet_kernel::{KernelError, Netns};
 use swarmnet_types::Protocol;
 
-use super::ask::is_timeout;
+use super::ask::{is_timeout, receive};
 
 /// An IPv4 header with options, and an echo.
 const RECEIVE_BYTES: usize = 256;
@@ -68,7 +68,7 @@ impl Shot<'_> {
         let begun = Instant::now();
         let mut flow = None;
         let sent = match (self.port, self.protocol) {
-            (None, _) => self.echo(&mut flow)?,
+            (None, _) => echo(self.netns, self.to, self.timeout, &mut flow)?,
             (Some(port), Protocol::Udp) => self.datagram(port, &mut flow)?,
             (Some(port), Protocol::Tcp | Protocol::Sctp) => self.connection(port, &mut flow)?,
         };
@@ -127,35 +127,33 @@ impl Shot<'_> {
         };
         Ok(exchange())
     }
+}
 
-    fn echo(&self, flow: &mut Option<Flow>) -> Result<io::Result<()>, KernelError> {
-        let kind = EchoKind::of(self.to);
-        let socket = self.netns.run(|| kind.socket())?;
-        let exchange = || {
-            // Only sendto and recvfrom are called, which mean the same on a raw socket.
-            let socket = UdpSocket::from(socket?);
-            socket.connect((self.to, 0))?;
-            let (identifier, sequence, token) = (rand::random(), 1, rand::random());
-            let from = socket.local_addr()?.ip();
-            *flow = Some(Flow::Echo { from, to: self.to, identifier });
-            socket.send(&kind.request(identifier, sequence, token))?;
-            let until = Instant::now() + self.timeout;
-            let mut buffer = [0; RECEIVE_BYTES];
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                socket.set_read_timeout(Some(left))?;
-                let len = socket.recv(&mut buffer)?;
-                let answer = kind.parse_reply(&buffer[..len]);
-                if answer.is_some_and(|a| a.identifier == identifier && a.token == token) {
-                    return Ok(());
-                }
-            }
+fn echo(
+    netns: &Netns,
+    to: IpAddr,
+    timeout: Duration,
+    flow: &mut Option<Flow>,
+) -> Result<io::Result<()>, KernelError> {
+    let kind = EchoKind::of(to);
+    let socket = netns.run(|| kind.socket())?;
+    let exchange = || {
+        // Only sendto and recvfrom are called, which mean the same on a raw socket.
+        let socket = UdpSocket::from(socket?);
+        socket.connect((to, 0))?;
+        let (identifier, sequence, token) = (rand::random(), 1, rand::random());
+        let from = socket.local_addr()?.ip();
+        *flow = Some(Flow::Echo { from, to, identifier });
+        socket.send(&kind.request(identifier, sequence, token))?;
+        let ours = |message: &[u8]| {
+            let answer = kind.parse_reply(message)?;
+            (answer.identifier == identifier && answer.token == token).then_some(())
         };
-        Ok(exchange())
-    }
+        let until = Instant::now() + timeout;
+        let answer = receive(&socket, until, &mut [0; RECEIVE_BYTES], ours)?;
+        answer.ok_or_else(|| io::ErrorKind::TimedOut.into())
+    };
+    Ok(exchange())
 }
 
 fn ports(protocol: u8, from: Option<SocketAddr>, to: SocketAddr) -> Option<Flow> {
@@ -179,14 +177,5 @@ pub(super) fn answers_echo(
     to: IpAddr,
     timeout: Duration,
 ) -> Result<bool, KernelError> {
-    let shot = Shot {
-        netns,
-        judge: netns,
-        to,
-        port: None,
-        protocol: Protocol::Tcp,
-        source: None,
-        timeout,
-    };
-    Ok(shot.echo(&mut None)?.is_ok())
+    Ok(echo(netns, to, timeout, &mut None)?.is_ok())
 }

@@ -205,7 +205,7 @@ impl<'a> Walk<'a> {
             self.links(&path.link);
             return;
         }
-        let mut on = self.record.attachments.iter().map(|a| self.scene.network(a));
+        let mut on = self.scene.networks_of(self.record);
         let why = if on.all(|n| n.spec.internal) {
             format!("{me} has no route: its networks are internal")
         } else {

@@ -22,7 +22,7 @@ impl<'a> Walk<'a> {
     }
 
     fn node_of(&self, endpoint: &Endpoint) -> Option<&'a Node> {
-        self.scene.cluster.as_ref()?.view.nodes.get(&endpoint.node)
+        self.scene.node(endpoint.node)
     }
 
     /// What leads to an endpoint of a network that the sandbox is on.

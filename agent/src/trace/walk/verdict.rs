@@ -36,7 +36,7 @@ impl Walk<'_> {
 
     /// An address with the name of whoever has it, wherever.
     fn words_for(&self, addr: IpAddr) -> String {
-        let attached = || self.record.attachments.iter().map(|a| self.scene.network(a));
+        let attached = || self.scene.networks_of(self.record);
         let on = |network: &&Network| spot(self.scene, network, addr).is_some();
         match (attached().find(on), self.fabric_task(addr)) {
             (Some(network), _) => self.named(network, addr),

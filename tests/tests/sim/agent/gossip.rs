@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use swarmnet_agent::liveness::members;
-use swarmnet_gossip::{Condition as NodeCondition, Engine, Local, NodeState, Target};
+use swarmnet_agent::verdicts::remembered;
+use swarmnet_gossip::{Condition as NodeCondition, Engine, Local, Target};
 use swarmnet_types::{NodeId, Revision};
 
 use crate::context::Context;
@@ -56,9 +57,7 @@ impl Agent {
             return;
         }
         if let Some(liveness) = gossip.engine.advance(now) {
-            let is_dead = |(_, s): &(&NodeId, &NodeState)| s.condition == NodeCondition::Dead;
-            let dead = liveness.iter().filter(is_dead).map(|(n, s)| (*n, s.clone()));
-            self.store.dead = dead.collect();
+            self.store.dead = remembered(&liveness);
             let dead = self.store.dead.len();
             context.truth.counts.deaths += dead as u64;
             context.trace.line(context.now, format_args!("agent {}: {dead} dead", self.me));

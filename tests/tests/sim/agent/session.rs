@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use swarmnet_agent::local::sandboxes::orphans;
-use swarmnet_agent::session::{News, Unfit, fold};
+use swarmnet_agent::session::{News, fold};
 use swarmnet_manager_core::Pushed;
 use swarmnet_types::{NodeView, Revision};
 
@@ -109,7 +109,7 @@ impl Agent {
             Err(unfit) => {
                 context.truth.counts.unfit += 1;
                 context.trace.line(context.now, format_args!("agent {}: {unfit}", self.me));
-                let gap = !matches!(unfit, Unfit::Older { .. });
+                let gap = unfit.is_gap();
                 self.resync = gap;
                 self.close(!gap, context);
             }
