@@ -97,20 +97,10 @@ async fn stay(config: &mut SessionConfig) {
     }
 }
 
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
-}
-
 fn hello(config: &SessionConfig, resync: bool) -> v1::Hello {
     let view = config.view.borrow();
     let have = view.as_ref().filter(|_| !resync).map_or(0, |v| v.revision.0);
-    v1::Hello {
-        have_revision: have,
-        description: Some((&*config.description.borrow()).into()),
-        boot_id: boot_id(),
-    }
+    v1::Hello { have_revision: have, description: Some((&*config.description.borrow()).into()) }
 }
 
 /// One stream, from Hello to its end.
