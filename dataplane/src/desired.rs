@@ -171,7 +171,7 @@ pub struct Sandbox {
     pub node_link: Option<NodeLink>,
     pub default_v4: Option<DefaultRoute>,
     pub default_v6: Option<DefaultRoute>,
-    /// High port of the resolver that 127.0.0.11:53 is redirected to.
+    /// High port of the resolver, which loopback's ingress puts in place of 127.0.0.11:53.
     pub dns_port: Option<u16>,
 }
 

@@ -1,7 +1,7 @@
 //! Connection tracking: flows are deleted so that their next packet is judged anew ([`Conntrack`]), and seen as they
 //! begin, to tell who answers them ([`Witness`]).
 //!
-//! Deletion is by filter, in one request (Linux 6.10 for addresses, long before for marks). Kernels that know no address filter
+//! Deletion is by filter, in one request (Linux 6.10). Kernels that know no address filter
 //! get one deletion for each flow of a dump, which walks the whole table: 0.15 s for a thousand flows was seen.
 //!
 //! **IPv6 addresses are never filtered by the kernel**: up to at least 6.18 `ctnetlink_filter_match_tuple` has the comparison
@@ -27,9 +27,7 @@ const AF_INET6: u8 = 10;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
-const CTA_MARK_MASK: u16 = 21;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 /// `CTA_FILTER_FLAG(CTA_IP_SRC)`: only the tuple's source address is compared.
@@ -69,19 +67,6 @@ impl Conntrack {
             }
             other => other,
         }
-    }
-
-    /// Deletes the flows whose mark, under `mask`, is `mark`.
-    pub fn delete_by_mark(&mut self, mark: u32, mask: u32) -> Result<(), KernelError> {
-        for family in [AF_INET, AF_INET6] {
-            let mut delete = Message::new(CT_DELETE, 0, &[family, 0, 0, 0]);
-            delete.be32(CTA_MARK, mark).be32(CTA_MARK_MASK, mask);
-            match self.socket.request(&format!("delete flows marked {mark:#x}"), delete) {
-                Err(err) if err.is_gone() => {}
-                other => other?,
-            }
-        }
-        Ok(())
     }
 
     fn delete_each(&mut self, what: &str, addr: IpAddr) -> Result<(), KernelError> {

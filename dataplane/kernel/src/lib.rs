@@ -4,8 +4,9 @@
 //! It carries out; it decides nothing. What to do comes as operations of `swarmnet-dataplane`; what is there is observed afresh
 //! and never remembered here.
 //!
-//! Netlink is spoken directly (`netlink/`; the route family in the types of `rtnetlink`): no `ip`, `nft` or other program is needed. Calls block for as long as the kernel
-//! works (microseconds to a few milliseconds); namespaces are entered only on a thread of their own ([`netns::Netns::run`]).
+//! Netlink is spoken directly (`netlink/`; the route family in the types of `rtnetlink`): no `ip`, `nft` or other program is
+//! needed. Calls block for as long as the kernel works (microseconds to a few milliseconds); namespaces are entered only on a
+//! thread of their own ([`netns::Netns::run`]).
 #![forbid(unsafe_code)]
 
 pub mod conntrack;

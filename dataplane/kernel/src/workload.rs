@@ -1,8 +1,8 @@
 //! The start of a process in a sandbox: in its network namespace, with a mount namespace of its own that shows the sandbox's
 //! `/etc/resolv.conf` and `/etc/hosts` and the network devices of the sandbox in `/sys`.
 //!
-//! Works on a thread of its own that changes its namespaces and its user and then starts the program: the child inherits them, the caller and
-//! its other threads stay where they are. Nothing runs between `fork` and `exec`.
+//! Works on a thread of its own that changes its namespaces and its user and then starts the program: the child inherits them,
+//! the caller and its other threads stay where they are. Nothing runs between `fork` and `exec`.
 
 use std::fs;
 use std::io;
@@ -47,7 +47,8 @@ impl Workload<'_> {
     /// Starts the program. Its files, environment and folder are the command's.
     ///
     /// # Errors
-    /// [`KernelError::WorkloadMount`] before, [`KernelError::WorkloadSpawn`] when the program itself cannot be started.
+    /// [`KernelError::NetnsEnter`], [`KernelError::WorkloadMount`] and [`KernelError::WorkloadUser`] before,
+    /// [`KernelError::WorkloadSpawn`] when the program itself cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, KernelError> {
         std::thread::scope(|scope| {
             let start = || {

@@ -178,7 +178,6 @@ fn nat_chains(t: &mut Table) {
             Rule::builder("published").fib_local(FibKey::Daddr).vmap(&l4_dport(), "pub").build(),
             Rule::builder("allowed").in_set(&[Load::IpSaddr], "from").build(),
             Rule::builder("allowed").in_set(&[Load::IpSaddr, Load::Dport], "ranges").build(),
-            Rule::builder("dns").l4proto(17).dport(53).redirect(40053).build(),
             Rule::builder("host").dport(9).dnat(IpAddr::V6(V6), Some(80)).build(),
         ],
     );

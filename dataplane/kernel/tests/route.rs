@@ -1,5 +1,5 @@
-//! The route family as `ip` and other programs see it: devices are born with every property asked for, what the kernel refuses is told in its
-//! own words, and changes of others are noticed by kind.
+//! The route family as `ip` and other programs see it: devices are born with every property asked for, what the kernel refuses
+//! is told in its own words, and changes of others are noticed by kind.
 
 mod common;
 

@@ -275,10 +275,6 @@ pub enum Expr {
         to: NatRange,
     },
     Masquerade,
-    /// DNAT to this host, with the port in the register when given.
-    Redirect {
-        port: Option<Reg>,
-    },
     Verdict(Verdict),
     /// Adds to a named counter of the table.
     Counter(String),

@@ -6,12 +6,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use swarmnet_types::{Mac, Vni};
+use swarmnet_types::{Mac, Protocol, Vni};
 
 use super::table::{Elem, Elems};
 
 /// Longest interface name with its terminating zero (`IFNAMSIZ`).
 pub const IFNAME_LEN: usize = 16;
+
+/// Protocol numbers.
+pub const TCP: u8 = Protocol::Tcp.number();
+pub const UDP: u8 = Protocol::Udp.number();
 
 pub fn ipv4(addr: Ipv4Addr) -> Vec<u8> {
     addr.octets().to_vec()

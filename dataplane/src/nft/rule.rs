@@ -360,13 +360,6 @@ impl RuleBuilder {
         rule.expr(Expr::Nat { kind, ipv6, to })
     }
 
-    /// DNAT to this host's own port.
-    #[must_use]
-    pub fn redirect(self, port: u16) -> Self {
-        self.expr(Expr::Immediate { dreg: Reg::R0, data: key::port(port) })
-            .expr(Expr::Redirect { port: Some(Reg::R0) })
-    }
-
     /// `ct mark set field`.
     #[must_use]
     pub fn set_ct_mark(self, from: &Load) -> Self {
@@ -397,9 +390,8 @@ impl RuleBuilder {
     /// `udp|tcp sport set port`, and the like for the destination. The rule must have matched `proto`, UDP or TCP.
     #[must_use]
     pub fn set_port(self, end: PortEnd, proto: u8, port: u16) -> Self {
-        const UDP: u8 = 17;
         // RFC 768, RFC 9293 §3.1: the checksum is the fourth word of UDP's header, the ninth of TCP's.
-        let checksum = Some(if proto == UDP { 6 } else { 16 });
+        let checksum = Some(if proto == key::UDP { 6 } else { 16 });
         let offset = match end {
             PortEnd::Source => 0,
             PortEnd::Destination => 2,

@@ -111,7 +111,6 @@ impl Expr {
                 write!(f, "nat {kind:?} {version} {}:{}", opt(to.addr), opt(to.port))
             }
             Self::Masquerade => f.write_str("masquerade"),
-            Self::Redirect { port } => write!(f, "redirect :{}", opt(*port)),
             Self::Verdict(verdict) => verdict.fmt(f),
             Self::Counter(name) => write!(f, "counter {name}"),
             Self::Notrack => f.write_str("notrack"),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use swarmnet_types::{EndpointId, NetworkId, NodeIndex, SandboxId};
+use swarmnet_types::{DualStack, EndpointId, NetworkId, NodeIndex, SandboxId};
 
 use crate::desired::{Desired, Fabric, FabricTask, Network, Overlay, Peer, Remote, Sandbox};
 use crate::object::Ns;
@@ -223,12 +223,12 @@ pub(super) fn dead_flows(
     after: &Desired,
     new: &Desired,
 ) -> BTreeSet<(Ns, IpAddr)> {
-    let fabric = &fabric_addrs(before) - &fabric_addrs(after);
+    let fabric = gone(fabric_addrs(before), fabric_addrs(after));
     let mut flows: BTreeSet<_> = fabric.into_iter().map(|addr| (Ns::Node, addr)).collect();
     let gone: BTreeMap<NetworkId, BTreeSet<IpAddr>> = before
         .networks
         .keys()
-        .map(|id| (*id, &endpoint_addrs(before, *id) - &endpoint_addrs(after, *id)))
+        .map(|id| (*id, gone(endpoint_addrs(before, *id), endpoint_addrs(after, *id))))
         .filter(|(_, gone)| !gone.is_empty())
         .collect();
     if gone.is_empty() {
@@ -243,33 +243,40 @@ pub(super) fn dead_flows(
     flows
 }
 
+fn gone(
+    before: impl Iterator<Item = IpAddr>,
+    after: impl Iterator<Item = IpAddr>,
+) -> BTreeSet<IpAddr> {
+    let after: BTreeSet<IpAddr> = after.collect();
+    before.filter(|addr| !after.contains(addr)).collect()
+}
+
 /// See [`super::is_dead_flow`].
 pub(super) fn is_dead_flow(desired: &Desired, ns: Ns, addr: IpAddr) -> bool {
     match ns {
-        Ns::Node | Ns::Overlay => !fabric_addrs(desired).contains(&addr),
+        Ns::Node | Ns::Overlay => fabric_addrs(desired).all(|a| a != addr),
         Ns::Sandbox(id) => desired.sandboxes.get(&id).is_some_and(|sandbox| {
-            let networks = balance::networks(sandbox);
-            !networks.iter().any(|n| endpoint_addrs(desired, *n).contains(&addr))
+            let mut networks = sandbox.endpoints.values().map(|e| e.network);
+            networks.all(|n| endpoint_addrs(desired, n).all(|a| a != addr))
         }),
     }
 }
 
-fn fabric_addrs(part: &Desired) -> BTreeSet<IpAddr> {
-    let tasks = part.fabric.iter().flat_map(|f| f.tasks.values()).map(|t| t.addrs);
-    let links = part.sandboxes.values().filter_map(|s| s.node_link.as_ref()).map(|l| l.addrs);
-    tasks.chain(links).flat_map(|addrs| addrs.iter().collect::<Vec<_>>()).collect()
+fn fabric_addrs(part: &Desired) -> impl Iterator<Item = IpAddr> {
+    let tasks = part.fabric.iter().flat_map(|f| f.tasks.values()).map(|t| &t.addrs);
+    let links = part.sandboxes.values().filter_map(|s| s.node_link.as_ref()).map(|l| &l.addrs);
+    tasks.chain(links).flat_map(DualStack::iter)
 }
 
-fn endpoint_addrs(part: &Desired, network: NetworkId) -> BTreeSet<IpAddr> {
+fn endpoint_addrs(part: &Desired, network: NetworkId) -> impl Iterator<Item = IpAddr> {
     let remotes = match part.networks.get(&network) {
         Some(Network::Overlay(overlay)) => Some(&overlay.remotes),
         _ => None,
     };
     let remotes = remotes.into_iter().flat_map(|r| r.values());
     let here = part.sandboxes.values().flat_map(|s| s.endpoints.values());
-    let here = here.filter(|e| e.network == network);
+    let here = here.filter(move |e| e.network == network);
     remotes
-        .flat_map(|r| r.addrs.iter().collect::<Vec<_>>())
+        .flat_map(|r| r.addrs.iter())
         .chain(here.flat_map(|e| e.addrs.iter().map(ipnet::IpNet::addr)))
-        .collect()
 }

@@ -25,8 +25,6 @@ use crate::seen::Balancing;
 
 use super::pick::{Pick, Shape};
 
-const TCP: u8 = 6;
-
 /// The networks a sandbox is on.
 pub(crate) fn networks(sandbox: &Sandbox) -> BTreeSet<NetworkId> {
     sandbox.endpoints.values().map(|e| e.network).collect()
@@ -169,7 +167,7 @@ fn refuse_rules() -> Vec<Rule> {
         [
             Rule::builder("no backend")
                 .in_set(&addr, side.refused)
-                .l4proto(TCP)
+                .l4proto(key::TCP)
                 .reject(Reject::TcpReset)
                 .build(),
             Rule::builder("no backend")

@@ -1,8 +1,8 @@
 //! `netdev` tables: what a sandbox may send at all (X4), checked where its outer end receives it, before any bridge; and the
 //! rewriting of the next hop's MAC on the way back to an entry node.
 //!
-//! Scale: per endpoint 1 base chain of 1 rule and 1 for each address, 1 element for its MAC and 1 for each address (and its link-local one); the check
-//! itself is one chain for all. Sources are matched with the device they come from.
+//! Scale: per endpoint 1 base chain of 1 rule and 1 for each address, 1 element for its MAC and 1 for each address (and its
+//! link-local one); the check itself is one chain for all. Sources are matched with the device they come from.
 //!
 //! Let through: ARP, IPv4, IPv6 with the endpoint's own addresses. Dropped: other sources, router advertisements and redirects
 //! (CVE-2020-13401, CVE-2020-10749), neighbour advertisements for others, DHCP server replies, every other EtherType.
@@ -23,7 +23,6 @@ use crate::object::Ns;
 const CHECK: &str = "check";
 const DROPS: &str = "spoofed";
 const ARP: u16 = 0x0806;
-const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 /// RFC 4861 §4: solicitation, advertisement, router advertisement, redirect.
 const ND_SOLICIT: u8 = 135;
@@ -161,7 +160,7 @@ fn check_v6(
 fn server_reply(ipv6: bool, port: u16) -> crate::nft::RuleBuilder {
     Rule::netdev_builder("DHCP server")
         .ip_version(ipv6)
-        .l4proto(UDP)
+        .l4proto(key::UDP)
         .matches(&Load::Sport, key::port(port))
 }
 

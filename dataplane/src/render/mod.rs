@@ -8,7 +8,7 @@
 //! chains exist) is therefore computed beforehand from the whole, as a [`Shape`].
 //!
 //! Invariant, which planning of parts stands on: no kernel object but chains follows from two services, two publications, two
-//! tasks or two sandboxes, and of two remote endpoints only what their VTEP alone decides (parts keep a witness of it).
+//! tasks, two sandboxes or two remote endpoints (a network that floods is compared whole).
 
 pub(crate) mod balance;
 pub(crate) mod fabric;

@@ -8,8 +8,8 @@
 //! - `raw` (-310: after defragmentation, before connection tracking): VXLAN of a member for a network it is on accepted, not
 //!   tracked, by one lookup, for every datagram of every overlay comes by here; other VXLAN dropped (X1); packets from outside
 //!   for 127/8 dropped, the price of `route_localnet` (CVE-2020-8558); spoofed sources of node links dropped (X4).
-//! - `mangle` (-150): VXLAN is done with; the entry node's identity into the connection mark; replies take it as packet mark; clients that a
-//!   publication does not allow are dropped.
+//! - `mangle` (-150): what is not tracked, VXLAN above all, is done with; the entry node's identity into the connection mark;
+//!   replies take it as packet mark; clients that a publication does not allow are dropped.
 //! - `nat_pre`, `nat_out` (-100): published ports to backends, the connection marked as ours.
 //! - `input`, `forward` (-10): sandboxes do not reach control ports; into a sandbox comes only what was published, or what the
 //!   fabric brings; no path between two networks.
@@ -38,7 +38,6 @@ const SPOOFED: &str = "spoofed";
 const MARTIAN: &str = "loopback_from_outside";
 const ISOLATED: &str = "isolated";
 pub(super) const NOT_ALLOWED: &str = "not_allowed";
-const UDP: u8 = 17;
 /// Outer source, outer destination and VNI of the VXLAN that is taken; a chain and, by family, sets.
 const VXLAN: &str = "vxlan";
 const VXLAN4: &str = "vxlan4";
@@ -95,7 +94,7 @@ fn write_sets(table: &mut Table, part: &Desired) {
     }
     let name = [Datatype::IfName];
     let control = part.fabric.iter().flat_map(|f| {
-        let vxlan = (UDP, f.vxlan_port);
+        let vxlan = (key::UDP, f.vxlan_port);
         f.control_ports.iter().map(|(p, port)| (p.number(), *port)).chain([vxlan])
     });
     let control = control.map(|(proto, port)| key::concat(&[key::l4proto(proto), key::port(port)]));
@@ -157,8 +156,9 @@ fn bridge_sets(table: &mut Table, part: &Desired) {
 fn raw(fabric: Option<&Fabric>) -> Vec<Rule> {
     let mut rules = Vec::new();
     if let Some(fabric) = fabric {
-        rules
-            .push(Rule::builder("VXLAN").l4proto(UDP).dport(fabric.vxlan_port).jump(VXLAN).build());
+        rules.push(
+            Rule::builder("VXLAN").l4proto(key::UDP).dport(fabric.vxlan_port).jump(VXLAN).build(),
+        );
     }
     rules.push(
         Rule::builder("loopback from outside")
@@ -220,14 +220,19 @@ fn chatter() -> [Rule; 2] {
 
 fn raw_out(fabric: Option<&Fabric>) -> Vec<Rule> {
     let vxlan =
-        |f: &Fabric| Rule::builder("VXLAN").l4proto(UDP).dport(f.vxlan_port).notrack().build();
+        |f: &Fabric| Rule::builder("VXLAN").l4proto(key::UDP).dport(f.vxlan_port).notrack().build();
     fabric.map(vxlan).into_iter().collect()
 }
 
 fn mangle(fabric: Option<&Fabric>) -> Vec<Rule> {
     let mut rules = Vec::new();
     if fabric.is_some() {
-        rules.push(Rule::builder("VXLAN").ct_state(ct_state::UNTRACKED).accept().build());
+        rules.push(
+            Rule::builder("not tracked, VXLAN above all")
+                .ct_state(ct_state::UNTRACKED)
+                .accept()
+                .build(),
+        );
         let entry = Load::Raw { base: PayloadBase::Link, offset: 8, len: 4 };
         rules.push(Rule::builder("entry node").iif(FABRIC).ct_new().set_ct_mark(&entry).build());
         rules.push(

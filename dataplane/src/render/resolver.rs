@@ -16,8 +16,6 @@ use crate::nft::{Family, Hook, HookPoint, Load, PortEnd, Rule, Table, key};
 const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 const DNS: u16 = 53;
 const PORTS: &str = "ports";
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// The table; `None` for a sandbox without resolver.
 pub(crate) fn render(sandbox: &Sandbox) -> Option<Table> {
@@ -27,7 +25,8 @@ pub(crate) fn render(sandbox: &Sandbox) -> Option<Table> {
         Rule::netdev_builder("resolver").matches(&field, key::ip(RESOLVER)).goto(PORTS).build()
     };
     let dispatch = vec![with(Load::IpDaddr), with(Load::IpSaddr)];
-    table.chain(PORTS, [UDP, TCP].into_iter().flat_map(|proto| rewrites(proto, port)).collect());
+    let rewritten = [key::UDP, key::TCP].into_iter().flat_map(|proto| rewrites(proto, port));
+    table.chain(PORTS, rewritten.collect());
     table.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), dispatch);
     Some(table)
 }

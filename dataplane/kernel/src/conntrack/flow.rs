@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use swarmnet_dataplane::nft::key;
+
 use super::{CT_GET, CTA_IP_V4_SRC, CTA_IP_V6_SRC, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY};
 use super::{SUBSYSTEM, nfgenmsg};
 use crate::error::KernelError;
@@ -15,8 +17,6 @@ use crate::netns::Netns;
 /// `NFNLGRP_CONNTRACK_NEW`.
 const GROUP_NEW: u32 = 1;
 const CT_NEW: u16 = SUBSYSTEM << 8;
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS_LEN: usize = 16 + 4;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -67,9 +67,9 @@ impl Witness {
             match self.socket.recv(false) {
                 Ok(None) => return self.look_up(flow),
                 Ok(Some(data)) => {
-                    let begun = frames(&data).filter(|f| f.message_type() == CT_NEW);
-                    let mut bodies = begun.map(|f| f.into_inner().get(HEADERS_LEN..));
-                    let told = bodies.find_map(|b| Some(Attrs(b?)).filter(|a| flow.is(*a)));
+                    let mut begun = frames(&data).filter(|f| f.message_type() == CT_NEW);
+                    let told = begun
+                        .find_map(|f| Some(Attrs(f.payload().get(4..)?)).filter(|a| flow.is(*a)));
                     if let Some(told) = told {
                         return Ok(answerer(told));
                     }
@@ -171,9 +171,7 @@ fn answerer(flow: Attrs<'_>) -> Option<SocketAddr> {
 }
 
 /// An address of a tuple, of whichever family it has.
-fn ip(tuple: Attrs<'_>, [v4, v6]: [u16; 2]) -> Option<IpAddr> {
+fn ip(tuple: Attrs<'_>, kinds: [u16; 2]) -> Option<IpAddr> {
     let addrs = tuple.nested(CTA_TUPLE_IP);
-    let four = addrs.get(v4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
-    let sixteen = || addrs.get(v6).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from);
-    four.or_else(sixteen)
+    kinds.into_iter().find_map(|kind| key::read_ip(addrs.get(kind)?))
 }

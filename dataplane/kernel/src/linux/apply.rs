@@ -66,8 +66,9 @@ impl Inner {
     }
 
     fn del_netns(&self, ns: Ns, path: &Path) -> Result<(), KernelError> {
-        // Our own handles would keep it alive.
-        lock(&self.idle).remove(&ns);
+        // Our own handles would keep it alive. Closing takes milliseconds: not under the lock.
+        let kept = lock(&self.idle).remove(&ns);
+        drop(kept);
         lock(&self.places).remove(&ns);
         self.closer.wait();
         Netns::remove(path)

@@ -1,10 +1,11 @@
-//! Closes sockets in sandboxes on a thread of its own.
+//! Closes sockets on a thread of its own: those into sandboxes, and those into the node's and the overlays' namespace that do not
+//! stay open.
 //!
 //! A socket of the netfilter family that closes waits in the kernel until what nf_tables removed before is freed: an RCU grace
-//! period, 8 ms and more, for each change of a task. Nobody has to wait with it, but who removes a namespace: an open socket would
-//! keep it alive ([`Closer::wait`]).
+//! period, 8 ms and more, for each change of a task. Nobody has to wait with it. A sandbox's namespace may
+//! outlive its name by that; `DelNetns` waits ([`Closer::wait`]).
 //!
-//! The thread ends with the value, after the last socket.
+//! The thread ends with the value, after the last socket. Where it cannot be had, sockets close where they are used.
 
 use std::any::Any;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -29,7 +30,8 @@ pub(super) struct Closer {
 impl Closer {
     pub(super) fn start() -> Self {
         let (jobs, queue) = sync_channel(DEPTH);
-        thread::spawn(move || serve(&queue));
+        // A thread that does not start drops the queue's end.
+        drop(thread::Builder::new().name("closer".into()).spawn(move || serve(&queue)));
         Self { jobs }
     }
 

@@ -1,8 +1,9 @@
 //! The Linux side of `swarmnet_dataplane::Kernel`: observes what is ours, carries out one operation at a time.
 //!
 //! Namespaces are known by where the last observation or `AddNetns` said they are. Handles into the node's namespace and the
-//! overlays' stay open; handles into sandboxes are opened for one operation (about 0.1 ms) and closed, because an open socket would
-//! keep a sandbox alive after its workload has gone. The operation does not wait for the close ([`closer`]).
+//! overlays' stay open, one of each; who comes while they are in use gets some of his own. Handles into sandboxes are opened for one
+//! operation (about 0.1 ms) and closed, because an open socket would keep a sandbox alive after its workload has gone. The operation
+//! does not wait for the close ([`closer`]).
 //!
 //! What an error means is decided in `settle` alone.
 
@@ -12,6 +13,7 @@ mod observe;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarmnet_dataplane::{Actual, Kernel, Ns, Op, Scope};
@@ -33,8 +35,10 @@ struct Inner {
     node: Netns,
     /// Where namespaces other than the node's are.
     places: Mutex<BTreeMap<Ns, PathBuf>>,
-    /// Open handles of [`Ns::Node`] and [`Ns::Overlay`]; taken while in use.
-    idle: Mutex<BTreeMap<Ns, Handles>>,
+    /// Handles into [`Ns::Node`] and [`Ns::Overlay`] that stay open; `None` while in use.
+    idle: Mutex<BTreeMap<Ns, Option<Handles>>>,
+    /// The port of the node's nftables socket that stays open: also told while it is in use.
+    nft_port: AtomicU32,
     closer: Closer,
 }
 
@@ -53,8 +57,10 @@ impl LinuxKernel {
     /// Without the right to use netlink there (CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter namespaces).
     pub fn new(node: Netns) -> Result<Self, KernelError> {
         let handles = Handles::open(node.clone())?;
-        let idle = Mutex::new(BTreeMap::from([(Ns::Node, handles)]));
-        let inner = Inner { node, places: Mutex::default(), idle, closer: Closer::start() };
+        let nft_port = AtomicU32::new(handles.nft.port());
+        let idle = Mutex::new(BTreeMap::from([(Ns::Node, Some(handles))]));
+        let (places, closer) = (Mutex::default(), Closer::start());
+        let inner = Inner { node, places, idle, nft_port, closer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -65,13 +71,7 @@ impl LinuxKernel {
 
     /// Netlink ports that nftables changes of ours in the node's namespace come from, for [`crate::nft::Monitor`].
     pub fn nft_ports(&self) -> Vec<u32> {
-        let idle = lock(&self.inner.idle);
-        idle.values().map(|handles| handles.nft.port()).collect()
-    }
-
-    /// Closes the handles into the overlays' namespace, so that it can go. They are opened again on use.
-    pub fn release(&self) {
-        lock(&self.inner.idle).remove(&Ns::Overlay);
+        vec![self.inner.nft_port.load(Ordering::Relaxed)]
     }
 }
 
@@ -163,20 +163,100 @@ impl Inner {
         work: impl FnOnce(&mut Handles) -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
         let netns = self.netns(ns)?;
-        // A namespace that was removed and made anew under its path is another one.
-        let kept = lock(&self.idle).remove(&ns).filter(|handles| handles.netns == netns);
-        let mut handles = match kept {
-            Some(handles) => handles,
-            None => Handles::open(netns)?,
-        };
+        let (mut handles, owner) = self.take(ns, netns)?;
         let result = work(&mut handles);
         // After a failure of the socket itself answers may be queued that belong to nothing: it is closed.
         let sound = !matches!(result, Err(KernelError::NetlinkIo { .. }));
-        if sound && matches!(ns, Ns::Node | Ns::Overlay) {
-            lock(&self.idle).insert(ns, handles);
-        } else {
-            self.closer.close(handles);
+        let spare = {
+            let mut idle = lock(&self.idle);
+            if owner && !sound {
+                idle.remove(&ns);
+            }
+            // Without a place the namespace was removed meanwhile.
+            match idle.get_mut(&ns).filter(|_| owner) {
+                Some(place) => place.replace(handles),
+                None => Some(handles),
+            }
+        };
+        if let Some(spare) = spare {
+            self.closer.close(spare);
         }
         result
+    }
+
+    /// Handles, and whether they are the ones that stay open.
+    fn take(&self, ns: Ns, netns: Netns) -> Result<(Handles, bool), KernelError> {
+        if !matches!(ns, Ns::Node | Ns::Overlay) {
+            return Ok((Handles::open(netns)?, false));
+        }
+        let before = lock(&self.idle).insert(ns, None);
+        let owner = !matches!(before, Some(None));
+        if let Some(kept) = before.flatten() {
+            if kept.netns == netns {
+                return Ok((kept, owner));
+            }
+            // A namespace that was removed and made anew under its path is another one.
+            self.closer.close(kept);
+        }
+        let opened = Handles::open(netns);
+        match &opened {
+            Ok(handles) if owner && ns == Ns::Node => {
+                self.nft_port.store(handles.nft.port(), Ordering::Relaxed);
+            }
+            Err(_) if owner => drop(lock(&self.idle).remove(&ns)),
+            _ => {}
+        }
+        Ok((opened?, owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn the_handles_that_stay_open_are_the_same_whoever_ends_last() {
+        let kernel = LinuxKernel::new(Netns::anonymous().expect("needs root")).expect("a kernel");
+        let port = || kernel.inner.with(Ns::Node, |handles| Ok(handles.nft.port()));
+        let before = (kernel.nft_ports(), port().expect("no failure"));
+        assert_eq!(before.0, [before.1]);
+        let step = Barrier::new(2);
+        thread::scope(|scope| {
+            let late = || {
+                kernel.inner.with(Ns::Node, |handles| {
+                    step.wait();
+                    step.wait();
+                    Ok(handles.nft.port())
+                })
+            };
+            let first = kernel.inner.with(Ns::Node, |_| {
+                let late = scope.spawn(late);
+                step.wait();
+                Ok((late, kernel.nft_ports()))
+            });
+            step.wait();
+            let (late, meanwhile) = first.expect("no failure");
+            let late = late.join().expect("no panic").expect("no failure");
+            assert_ne!(late, before.1, "of its own");
+            assert_eq!(meanwhile, before.0, "while they are in use");
+        });
+        assert_eq!((kernel.nft_ports(), port().expect("no failure")), before);
+    }
+
+    #[test]
+    fn handles_whose_socket_failed_are_replaced_by_others_that_stay() {
+        let kernel = LinuxKernel::new(Netns::anonymous().expect("needs root")).expect("a kernel");
+        let failed = kernel.inner.with(Ns::Node, |_| {
+            let err = std::io::ErrorKind::TimedOut.into();
+            Err::<(), _>(KernelError::NetlinkIo { err })
+        });
+        failed.expect_err("handed on");
+        for _ in 0..2 {
+            let port = kernel.inner.with(Ns::Node, |handles| Ok(handles.nft.port()));
+            assert_eq!(kernel.nft_ports(), [port.expect("no failure")]);
+        }
     }
 }

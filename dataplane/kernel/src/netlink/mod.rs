@@ -4,9 +4,10 @@
 //! objects are written and read here.
 //!
 //! Synchronous on purpose. The kernel does the work of a request inside `sendmsg`, so an answer is queued before the call
-//! returns. `rtnetlink`'s handle would need a worker for each namespace, sends one message at a time where ours packs
-//! hundreds into one call, waits for ever when an answer is lost, and drops what it cannot read (`docs/kernel-notes.md`). Callers
-//! that must not block for the milliseconds of a large dump move to a blocking thread.
+//! returns. `rtnetlink`'s handle would need a worker for each namespace, takes 3.6 times as long for the same operations one by
+//! one (447 against 123 ms for 4,000 entries), waits for ever when an answer is lost, on which ours gives up, and drops what it
+//! cannot read (`docs/kernel-notes.md`). Many messages go in one call for nftables, connection tracking and sock_diag. Callers that
+//! must not block for the milliseconds of a large dump move to a blocking thread.
 //!
 //! Invariants: a socket belongs to the namespace it was opened in, for life, and **keeps that namespace alive**: sockets into
 //! sandboxes are opened for one piece of work and dropped.

@@ -167,8 +167,8 @@ impl Socket {
         Ok(results.into_iter().map(|slot| slot.unwrap_or(Ok(()))).collect())
     }
 
-    /// Reads a whole dump; each message's body goes to `each`. A dump that a change overtook is begun again and
-    /// `begin` is called before every attempt to forget what was read.
+    /// Reads a whole dump; each message's body goes to `each`. A dump that a change overtook is begun again, and what
+    /// was read is forgotten.
     pub(crate) fn dump<T>(
         &mut self,
         what: &str,

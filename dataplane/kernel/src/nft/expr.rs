@@ -83,11 +83,6 @@ fn statement(m: &mut Message, expr: &Expr) {
             }
         }),
         Expr::Masquerade => named(m, "masq", |_| {}),
-        Expr::Redirect { port } => named(m, "redir", |m| {
-            if let Some(port) = port {
-                m.be32(1, port.number());
-            }
-        }),
         Expr::Counter(name) => named(m, "objref", |m| {
             m.be32(1, object::TYPE_COUNTER).text(2, name);
         }),

@@ -9,9 +9,10 @@ use rtnetlink::packet_route::neighbour::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use swarmnet_dataplane::LinkName;
+use swarmnet_dataplane::nft::key;
 use swarmnet_types::Mac;
 
-use super::wire::{attributes, family, ip};
+use super::wire::{attributes, family};
 use super::{Links, Route};
 use crate::error::KernelError;
 
@@ -115,7 +116,7 @@ fn address(addr: &NeighbourAddress) -> Option<IpAddr> {
         NeighbourAddress::Inet(v4) => Some((*v4).into()),
         NeighbourAddress::Inet6(v6) => Some((*v6).into()),
         // Of a forwarding entry.
-        NeighbourAddress::Other(bytes) => ip(bytes),
+        NeighbourAddress::Other(bytes) => key::read_ip(bytes),
         _ => None,
     }
 }

@@ -10,8 +10,9 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::RouteFlags;
 use swarmnet_dataplane::Nexthop;
 use swarmnet_dataplane::names::ROUTE_PROTOCOL;
+use swarmnet_dataplane::nft::key;
 
-use super::wire::{family, ip};
+use super::wire::family;
 use super::{Links, Route};
 use crate::error::KernelError;
 use crate::netlink::{Attrs, Message};
@@ -71,6 +72,6 @@ fn decode(body: &[u8], links: &Links) -> Option<(u32, Nexthop)> {
         return None;
     }
     let link = links.name(attrs.u32(NHA_OIF)?)?.clone();
-    let gateway = attrs.get(NHA_GATEWAY).and_then(ip)?;
+    let gateway = attrs.get(NHA_GATEWAY).and_then(key::read_ip)?;
     Some((attrs.u32(NHA_ID)?, Nexthop { gateway, link }))
 }

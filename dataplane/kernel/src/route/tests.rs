@@ -1,6 +1,6 @@
 //! `rtnetlink`'s handle against our socket, on the largest lists there are: forwarding entries and neighbours of a VXLAN device.
 //!
-//! Each way must leave the same entries; what each takes is printed. `cargo test --release -p swarmnet-kernel --lib handle_and_batch --
+//! Each way must leave the same entries; what each takes is printed. `cargo test -p swarmnet-kernel --lib handle_and_batch --
 //! --nocapture`; the figures are in `docs/kernel-notes.md`.
 
 use std::collections::BTreeMap;

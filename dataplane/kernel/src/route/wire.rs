@@ -1,6 +1,6 @@
 //! What more than one kind of object needs of `rtnetlink`'s types.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use rtnetlink::packet_core::{DecodeError, Emitable, NlaBuffer, NlasIterator};
 use rtnetlink::packet_route::AddressFamily;
@@ -8,14 +8,6 @@ use rtnetlink::packet_route::route::RouteAddress;
 
 pub(super) const fn family(ipv6: bool) -> AddressFamily {
     if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet }
-}
-
-/// Four or sixteen bytes.
-pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(v4).into());
-    }
-    <[u8; 16]>::try_from(bytes).ok().map(|v6| Ipv6Addr::from(v6).into())
 }
 
 pub(super) fn route_ip(addr: &RouteAddress) -> Option<IpAddr> {
