@@ -20,19 +20,11 @@ const CLIENTS: u32 = 8;
 /// The same shape as the lab's: a client, an entry node and the task's node on one wire, the task behind a bridge. What enters at
 /// the port gets the task's address as its destination and the entry node's as its source, so that the answer comes back there. No
 /// balancing, no filter, no other rule; the VXLAN has one remote, no bridge on the entry's side, and learns nothing.
-const MESH: &str = "set -e
-ip netns add snb-wire
-ip -n snb-wire link add br0 up type bridge
-for name in client entry node; do
-  ip netns add snb-$name
-  ip link add eth0 netns snb-$name type veth peer name $name netns snb-wire
-  ip -n snb-wire link set $name master br0 up
-  ip -n snb-$name link set eth0 up
-done
-ip -n snb-client addr add 198.51.100.1/24 dev eth0
-ip -n snb-entry addr add 198.51.100.2/24 dev eth0
-ip -n snb-node addr add 198.51.100.3/24 dev eth0
-ip -n snb-entry link add vx0 mtu 1450 type vxlan id 42 dstport 4789 nolearning local 198.51.100.2 remote 198.51.100.3 ttl 64
+const MESH: &str = "wire
+on_wire client 198.51.100.1/24
+on_wire entry 198.51.100.2/24
+on_wire node 198.51.100.3/24
+vxlan entry 198.51.100.2 198.51.100.3
 ip -n snb-entry addr add 10.98.0.1/24 dev vx0
 ip -n snb-entry link set vx0 up
 ip netns exec snb-entry sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
@@ -40,15 +32,8 @@ ip netns exec snb-entry nft 'table ip snb {
   chain pre { type nat hook prerouting priority dstnat; ip daddr 198.51.100.2 tcp dport 7000 dnat to 10.98.0.2:7000; }
   chain post { type nat hook postrouting priority srcnat; oifname \"vx0\" masquerade; }
 }'
-ip -n snb-node link add br0 mtu 1450 up type bridge
-ip netns exec snb-node sh -c 'cd /proc/sys/net/bridge 2>/dev/null || exit 0; for f in bridge-nf-call-ip*tables; do echo 0 >$f; done'
-ip -n snb-node link add vx0 mtu 1450 type vxlan id 42 dstport 4789 nolearning local 198.51.100.3 remote 198.51.100.2 ttl 64
-ip -n snb-node link set vx0 master br0 up
-ip netns add snb-box
-ip link add eth0 mtu 1450 netns snb-box type veth peer name box mtu 1450 netns snb-node
-ip -n snb-node link set box master br0 up
-ip -n snb-box addr add 10.98.0.2/24 dev eth0
-ip -n snb-box link set eth0 up";
+vxlan node 198.51.100.3 198.51.100.2
+boxed node box 10.98.0.2/24";
 
 const NAMESPACES: [&str; 5] = ["snb-box", "snb-client", "snb-entry", "snb-node", "snb-wire"];
 

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 /// The name of the overlay network that [`Lab::overlay`] makes.
 pub(crate) const NETWORK: &str = "benchnet";
+/// The nodes of a lab of three managers.
+pub(crate) const NODES: [&str; 3] = ["m1", "m2", "m3"];
 
 /// Of [`Lab::wide_overlay`]; not among the default pools.
 const WIDE_SUBNET: &str = "172.20.0.0/16";

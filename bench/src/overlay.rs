@@ -16,24 +16,11 @@ const EXCHANGES: u32 = 3_000;
 
 /// A bridge as underlay, two nodes with one VXLAN device in one bridge each, one box behind each: the same shape as a lab's
 /// overlay and nothing more. No filter, no learning, the other node as the one remote.
-const MINIMAL: &str = "set -e
-ip netns add snb-wire
-ip -n snb-wire link add br0 up type bridge
+const MINIMAL: &str = "wire
 for i in 1 2; do
-  ip netns add snb-node$i
-  ip netns add snb-box$i
-  ip link add eth0 netns snb-node$i type veth peer name n$i netns snb-wire
-  ip -n snb-wire link set n$i master br0 up
-  ip -n snb-node$i addr add 198.51.100.$i/24 dev eth0
-  ip -n snb-node$i link set eth0 up
-  ip -n snb-node$i link add br0 mtu 1450 up type bridge
-  ip netns exec snb-node$i sh -c 'cd /proc/sys/net/bridge 2>/dev/null || exit 0; for f in bridge-nf-call-ip*tables; do echo 0 >$f; done'
-  ip -n snb-node$i link add vx0 mtu 1450 type vxlan id 42 dstport 4789 nolearning local 198.51.100.$i remote 198.51.100.$((3 - i)) ttl 64
-  ip -n snb-node$i link set vx0 master br0 up
-  ip link add eth0 mtu 1450 netns snb-box$i type veth peer name box mtu 1450 netns snb-node$i
-  ip -n snb-node$i link set box master br0 up
-  ip -n snb-box$i addr add 10.98.0.$i/24 dev eth0
-  ip -n snb-box$i link set eth0 up
+  on_wire node$i 198.51.100.$i/24
+  vxlan node$i 198.51.100.$i 198.51.100.$((3 - i))
+  boxed node$i box$i 10.98.0.$i/24
 done";
 
 const NAMESPACES: [&str; 5] = ["snb-box1", "snb-box2", "snb-node1", "snb-node2", "snb-wire"];

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::lab::{Lab, NETWORK, output};
+use crate::lab::{Lab, NETWORK, NODES, output};
 use crate::load::within;
 use crate::report::{Goal, Measurement};
 
-const NODES: [&str; 3] = ["m1", "m2", "m3"];
 const SERVICE: &str = "web";
 const FIRST_PORT: u32 = 20_000;
 /// Between an attempt's refusal and the next: the resolution of the measurement.

@@ -16,7 +16,9 @@ use swarmnet_dataplane::desired::{
     DefaultRoute, Desired, Endpoint, Fabric, Network, NodeLink, Overlay, Peer, Remote, Sandbox,
     Service,
 };
-use swarmnet_dataplane::{Kernel, LinkName, Netns as Place, Op, Plan, plan, update};
+use swarmnet_dataplane::{
+    Kernel, LinkName, Netns as Place, Op, Plan, dead_flows, is_dead_flow, plan, update,
+};
 use swarmnet_kernel::{LinuxKernel, Netns};
 use swarmnet_types::{
     Algorithm, DualStack, EndpointId, NetworkId, NodeIndex, Protocol, SandboxId, ServiceId, Vni,
@@ -33,8 +35,7 @@ const TASKS: u32 = 3;
 /// Between two changes: the kernel frees what the last one removed.
 const PAUSE: Duration = Duration::from_millis(30);
 /// The node has an address on the underlay; what else is there is the wish's.
-const NODE: &str = "set -e
-ip netns add snb-rules
+const NODE: &str = "ip netns add snb-rules
 ip -n snb-rules link set lo up
 ip -n snb-rules addr add 192.0.2.1/32 dev lo";
 const NAMESPACES: [&str; 3] = ["snb-rules-box", "snb-rules-dp", "snb-rules"];
@@ -88,16 +89,17 @@ async fn replace(
     for number in numbers {
         let next = moved(wish, number)?;
         let begun = Instant::now();
-        let mut plan = update(wish, &next);
+        let plan = update(wish, &next);
         planned.push(ms(begun.elapsed()));
-        ops = plan.ops.len();
-        // They come last: connections of what is gone.
-        let is_flow = |op: &Op| matches!(op, Op::KillFlows { .. });
-        let flows = plan.ops.split_off(plan.ops.iter().position(is_flow).unwrap_or(ops));
         apply(kernel, &plan.ops).await?;
         rules.push(ms(begun.elapsed()));
+        let flows = deletions(wish, &next);
         apply(kernel, &flows).await?;
         all.push(ms(begun.elapsed()));
+        if flows.is_empty() {
+            bail!("no connections of the task that goes are looked for");
+        }
+        ops = plan.ops.len() + flows.len();
         *wish = next;
         tokio::time::sleep(PAUSE).await;
     }
@@ -107,6 +109,12 @@ async fn replace(
     let what = format!("{what}: all {ops} operations, connections of the task that goes included");
     Measurement::spread("B4", &what, "ms", &all).print();
     Ok(())
+}
+
+/// Connections of what is gone, which are in no plan: the daemon deletes them once nothing leads there any more.
+fn deletions(old: &Desired, new: &Desired) -> Vec<Op> {
+    let flows = dead_flows(old, new).into_iter().filter(|(ns, addr)| is_dead_flow(new, *ns, *addr));
+    flows.map(|(ns, reply_src)| Op::KillFlows { ns, reply_src }).collect()
 }
 
 /// Opens a flow from the sandbox to the last service: a datagram, so that nobody has to answer.

@@ -23,7 +23,6 @@ use crate::report::{Arms, Goal, Measurement, in_turns};
 use crate::stats::{median, quantile};
 use etcd::Etcd;
 
-pub(crate) const NODES: [&str; 3] = ["m1", "m2", "m3"];
 /// Of one write, on all sides.
 pub(crate) const VALUE_BYTES: usize = 256;
 const CLIENTS: [u32; 2] = [1, 64];

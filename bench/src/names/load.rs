@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use swarmnet_dns::{WireName, client};
 
 use crate::load::within;
 
@@ -17,6 +18,8 @@ const SILENCE_MS_MAX: u16 = 500;
 /// Largest answer that is looked for.
 const ANSWER_BYTES_MAX: usize = 1_232;
 const HEADER_BYTES: usize = 12;
+/// The header, the longest name there is, type and class.
+const QUESTION_BYTES_MAX: usize = HEADER_BYTES + 255 + 4;
 
 /// How queries follow each other.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +44,10 @@ pub(super) fn ask(
     names: &[String],
     (pace, time): (Pace, Duration),
 ) -> Result<Vec<f64>> {
-    let questions: Vec<Vec<u8>> = names.iter().map(|name| question(name)).collect();
+    let questions = names
+        .iter()
+        .map(|name| Ok(client::query(0, &WireName::from_text(name)?, false)))
+        .collect::<Result<Vec<_>>>()?;
     within(netns, || {
         let clients = (0..SOCKETS).map(|_| Client::new(to)).collect::<Result<Vec<_>>>()?;
         let mut asking = Asking { clients, questions: questions.iter().cycle(), times: Vec::new() };
@@ -130,14 +136,15 @@ impl Client {
         Ok(Self { socket, sent: vec![None; usize::from(u16::MAX) + 1], next: 0 })
     }
 
+    /// The question with the next id.
     fn send(&mut self, question: &[u8]) -> Result<()> {
-        let mut packet = [0; HEADER_BYTES + 256];
-        let id = self.next.to_be_bytes();
-        packet[..2].copy_from_slice(&id);
-        packet[2..question.len() + 2].copy_from_slice(question);
+        let mut packet = [0; QUESTION_BYTES_MAX];
+        let packet = &mut packet[..question.len()];
+        packet.copy_from_slice(question);
+        packet[..2].copy_from_slice(&self.next.to_be_bytes());
         self.sent[usize::from(self.next)] = Some(Instant::now());
         self.next = self.next.wrapping_add(1);
-        self.socket.send(&packet[..question.len() + 2])?;
+        self.socket.send(packet)?;
         Ok(())
     }
 
@@ -149,38 +156,16 @@ impl Client {
             Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => return Ok(None),
             Err(err) => return Err(err.into()),
         };
+        if bytes < HEADER_BYTES {
+            bail!("an answer of {bytes} bytes");
+        }
         let id = u16::from_be_bytes([answer[0], answer[1]]);
         let Some(sent) = self.sent[usize::from(id)].take() else { bail!("an answer to nothing") };
         // RFC 1035 §4.1.1: an answer, without error, with a record.
         let (is_answer, code) = (answer[2] & 0x80 != 0, answer[3] & 0x0f);
-        if bytes < HEADER_BYTES || !is_answer || code != 0 || answer[6..8] == [0, 0] {
+        if !is_answer || code != 0 || answer[6..8] == [0, 0] {
             bail!("a query is not answered but refused with code {code}");
         }
         Ok(Some(sent.elapsed().as_secs_f64() * 1e6))
-    }
-}
-
-/// A query for the IPv4 address of a name, without its id (RFC 1035 §4.1).
-fn question(name: &str) -> Vec<u8> {
-    // Recursion desired, as every client asks; one question.
-    let mut bytes = vec![0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(u8::try_from(label.len()).expect("a label of at most 63 bytes"));
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    // The root; type A, class IN.
-    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::question;
-
-    #[test]
-    fn a_question_is_as_in_the_rfc() {
-        let bytes = question("s1.net");
-        assert_eq!(bytes[..10], [1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes[10..], *b"\x02s1\x03net\x00\x00\x01\x00\x01");
     }
 }

@@ -13,9 +13,9 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::{NODES, key, value};
+use super::{key, value};
 use crate::api::run_in;
-use crate::lab::Lab;
+use crate::lab::{Lab, NODES};
 use crate::process::{Program, installed};
 
 const CLIENT_PORT: u16 = 23_790;

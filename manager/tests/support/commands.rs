@@ -1,4 +1,4 @@
-//! Commands that tests and measurements of consensus write: labels of the first node. Every write changes replicated state, and any
+//! Commands that tests of consensus write: labels of the first node. Every write changes replicated state, and any
 //! number of them can be looked up again.
 
 use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeChange, Proposal, Secret, State};
