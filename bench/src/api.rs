@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use swarmnet_pki::{NodeIdentity, TlsStore};
-use swarmnet_types::Role;
+use swarmnet_types::{Role, SandboxId};
 use tokio::runtime::Builder;
 use tonic::transport::Channel;
 
@@ -22,16 +22,27 @@ pub(crate) struct Api {
     netns: PathBuf,
     to: SocketAddr,
     tls: TlsStore,
+    /// Where the node's daemon keeps a folder for each sandbox that is there or on its way.
+    sandboxes: PathBuf,
 }
 
 impl Api {
     /// Speaks as `node`, to the manager on `manager`.
     pub(crate) fn new(lab: &Lab, node: &str, manager: &str) -> Result<Self> {
-        let certs = Path::new(lab.folder(node)?).join("state/certs");
+        let state = Path::new(lab.folder(node)?).join("state");
+        let certs = state.join("certs");
         let identity = NodeIdentity::load(&certs)?
             .with_context(|| format!("{node} has no certificate in {}", certs.display()))?;
         let to = format!("{}:{CONTROL_PORT}", lab.address(manager)?).parse()?;
-        Ok(Self { netns: lab.netns(node)?, to, tls: TlsStore::new(identity)? })
+        let (netns, tls, sandboxes) =
+            (lab.netns(node)?, TlsStore::new(identity)?, state.join("sandboxes"));
+        Ok(Self { netns, to, tls, sandboxes })
+    }
+
+    /// Makes the node's daemon hold a sandbox for one that is on its way, so that it does not give back what is reserved for it.
+    pub(crate) fn begin(&self, sandbox: SandboxId) -> Result<()> {
+        let folder = self.sandboxes.join(sandbox.to_string());
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())
     }
 
     /// A connection of its own, made at the first call. Only inside [`run`](Self::run).

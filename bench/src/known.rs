@@ -32,6 +32,7 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
         let (begun, before) = (Instant::now(), cpu_seconds(agent)?);
         thread::sleep(Duration::from_secs(seconds.into()));
         let share = (cpu_seconds(agent)? - before) / begun.elapsed().as_secs_f64() * 100.0;
+        tasks::check(&others, size)?;
         let what = format!("agent that knows {size} tasks of others, {endpoints} endpoints");
         let rss = [("rss", memory_mib(agent, "VmRSS")?), ("rss_max", memory_mib(agent, "VmHWM")?)];
         Measurement::of("B8", &format!("{what}: memory"), "MiB", rss.into())

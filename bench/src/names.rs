@@ -65,6 +65,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
             arms[2].put(a.per_s, peer.per_s);
         }
     }
+    tasks::check(&others, NAMES)?;
     for ((peer, _), [cpu, late, speed]) in peers.iter().zip(&arms) {
         let what =
             format!("{NAMES} names: answers for each second of processor time against {peer}");

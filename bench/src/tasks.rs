@@ -1,6 +1,7 @@
 //! Tasks by the thousand, for what has to know them: reserved through `Dispatcher.Attach` with an agent's own certificate, as its
 //! daemon does for a sandbox, and reported as ready. Addresses, services and endpoints are real in the replicated state and on every
-//! node that has to know them; only the sandboxes do not exist, so nothing answers at the addresses.
+//! node that has to know them; only the sandboxes do not exist, but as folders of ones that are on their way, so nothing answers at
+//! the addresses. That all are still there at the end of a measurement is checked ([`check`]).
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
+use swarmnet_types::SandboxId;
 use tonic::transport::Channel;
 
 use crate::api::Api;
@@ -48,9 +50,12 @@ pub(crate) fn make(api: &Api, numbers: Range<u32>, services: u32) -> Result<Made
     }
     api.run(|| async {
         let channel = api.channel();
+        let sandboxes: Vec<(u32, SandboxId)> =
+            numbers.map(|number| (number, SandboxId::from_bytes(rand::random()))).collect();
+        sandboxes.iter().try_for_each(|(_, sandbox)| api.begin(*sandbox))?;
         let begun = Instant::now();
-        let endpoints: Vec<Bytes> = stream::iter(numbers)
-            .map(|number| attach(channel.clone(), number, number % services))
+        let endpoints: Vec<Bytes> = stream::iter(sandboxes)
+            .map(|(number, sandbox)| attach(channel.clone(), (number, sandbox), number % services))
             .buffered(PARALLEL)
             .try_concat()
             .await?;
@@ -64,10 +69,14 @@ pub(crate) fn make(api: &Api, numbers: Range<u32>, services: u32) -> Result<Made
     })
 }
 
-async fn attach(channel: Channel, number: u32, of: u32) -> Result<Vec<Bytes>> {
+async fn attach(
+    channel: Channel,
+    (number, sandbox): (u32, SandboxId),
+    of: u32,
+) -> Result<Vec<Bytes>> {
     let name = format!("t{number:05}");
     let request = v1::AttachRequest {
-        sandbox: Bytes::copy_from_slice(&rand::random::<[u8; 16]>()),
+        sandbox: Bytes::copy_from_slice(sandbox.as_bytes()),
         hostname: name.clone(),
         name,
         service: service(of),
@@ -76,6 +85,19 @@ async fn attach(channel: Channel, number: u32, of: u32) -> Result<Vec<Bytes>> {
     };
     let answer = DispatcherClient::new(channel).attach(request).await?.into_inner();
     Ok(answer.endpoints.into_iter().map(|endpoint| endpoint.id).collect())
+}
+
+/// Fails when not all of so many tasks are still on the network: what was measured would not be what it is called.
+pub(crate) fn check(api: &Api, tasks: u32) -> Result<()> {
+    let held = api.run(|| async {
+        let mut control = ControlClient::new(api.channel()).max_decoding_message_size(64 << 20);
+        let request = v1::InspectRequest { reference: NETWORK.to_owned() };
+        Ok(control.inspect_network(request).await?.into_inner().endpoints.len())
+    })?;
+    if held < tasks as usize {
+        bail!("the network has {held} endpoints, want at least {tasks}: tasks were given back");
+    }
+    Ok(())
 }
 
 /// Says how endpoints fare; the revision that says so.

@@ -105,6 +105,7 @@ pub(crate) fn scale(rounds: u32) -> Result<()> {
         Measurement::of("B2", &what, "1/s, s", figures.into()).print();
         have = size;
         let both = Both::measure(&called, rounds)?;
+        tasks::check(&others, size - 1)?;
         both.print(&format!(" among {size} services"));
         ratios.push([&both.stream, &both.opened].map(|arms| median(&arms.ratios())));
         let what = format!("one task's change among {size} services: call to acknowledged by all");
