@@ -24,6 +24,7 @@ mod status;
 mod store;
 mod transport;
 mod types;
+mod unflushed;
 mod wal;
 
 #[cfg(test)]

@@ -78,16 +78,16 @@ impl RaftNode {
         supervisor: &Supervisor,
     ) -> Result<Self, RaftError> {
         let settings = Arc::new(config.openraft()?);
-        let (dir, segment_bytes) = (config.dir.clone(), config.segment_bytes);
+        let (dir, segment_bytes, me) = (config.dir.clone(), config.segment_bytes, config.me);
         let opened = spawn_blocking(move || {
-            let log = LogStore::open(&dir.join("log"), segment_bytes)?;
+            let log = LogStore::open(&dir.join("log"), segment_bytes, me)?;
             Ok::<_, RaftError>((log, SnapshotDir::open(&dir.join("snapshots"))?))
         });
         let (log, (snapshots, newest)) = opened.await.map_err(|err| stopped(&err))??;
-        let machine = StateMachine::new(snapshots, newest, hook);
+        let machine = StateMachine::new(snapshots, newest, log.unflushed(), hook);
         let state = machine.handle();
-        let peers = Peers::new(connector);
-        let raft = Raft::new(config.me, settings, peers.clone(), log.clone(), machine);
+        let peers = Peers::new(connector, log.unflushed());
+        let raft = Raft::new(me, settings, peers.clone(), log.clone(), machine);
         let raft = raft.await.map_err(|err| stopped(&err))?;
 
         let supervisor = supervisor.child("raft");
@@ -98,7 +98,7 @@ impl RaftNode {
         let (proposer, jobs) = proposer::queue();
         let worker = jobs.run(raft.clone(), config.quorum_timeout, supervisor.token().clone());
         supervisor.spawn_critical("proposer", worker);
-        let (me, quorum_timeout) = (config.me, config.quorum_timeout);
+        let quorum_timeout = config.quorum_timeout;
         Ok(Self { raft, me, state, proposer, peers, leadership, quorum_timeout, supervisor })
     }
 

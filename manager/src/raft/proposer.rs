@@ -1,6 +1,6 @@
 //! Turns many proposals into few log entries.
 //!
-//! Input: a bounded queue of proposals. Outputs: one entry per round trip of Raft, one answer per proposal. openraft 0.9 flushes the log
+//! Input: a bounded queue of proposals. Outputs: one entry per round trip of Raft, one answer per proposal. A follower flushes its log
 //! once per entry and waits for it, so what arrives during a flush becomes the next entry: one flush serves all that wait.
 //!
 //! Proposals of one caller keep their order only if it awaits each. An entry that finds no majority in time is answered

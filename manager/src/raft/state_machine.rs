@@ -4,7 +4,7 @@
 //! call of the [`ApplyHook`] after each change, snapshots on disk.
 //!
 //! Invariants: the state changes here and nowhere else, under one write lock per entry, so a reader never sees half a batch; the hook
-//! has returned before the new revision is announced. The state machine has no file of its own: it is the last snapshot plus the log.
+//! has returned before the new revision is announced; an entry is applied only when this node's disk has it. The state machine has no file of its own: it is the last snapshot plus the log.
 
 use std::fmt;
 use std::io::{self, Cursor};
@@ -22,6 +22,7 @@ use super::types::{
     BatchReply, Entry, LogId, SnapshotMeta, State, StorageError, StorageIoError, StoredMembership,
     TypeConfig,
 };
+use super::unflushed::Unflushed;
 
 type Snapshot = openraft::Snapshot<TypeConfig>;
 
@@ -60,6 +61,7 @@ struct Machine {
 pub(super) struct StateMachine {
     handle: StateHandle,
     snapshots: Arc<SnapshotDir>,
+    unflushed: Unflushed,
     hook: ApplyHook,
 }
 
@@ -105,6 +107,7 @@ impl StateMachine {
     pub(super) fn new(
         snapshots: SnapshotDir,
         newest: Option<(SnapshotMeta, State)>,
+        unflushed: Unflushed,
         hook: ApplyHook,
     ) -> Self {
         let machine = newest.map_or_else(Machine::default, |(meta, state)| Machine {
@@ -116,7 +119,7 @@ impl StateMachine {
         let applied = watch::Sender::new(revision);
         let inner = Inner { machine: RwLock::new(machine), applied };
         let handle = StateHandle { inner: Arc::new(inner) };
-        Self { handle, snapshots: Arc::new(snapshots), hook }
+        Self { handle, snapshots: Arc::new(snapshots), unflushed, hook }
     }
 
     pub(super) fn handle(&self) -> StateHandle {
@@ -164,7 +167,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        Ok(entries.into_iter().map(|entry| self.apply_entry(entry)).collect())
+        let mut replies = Vec::new();
+        for entry in entries {
+            let flushed = self.unflushed.on_disk(entry.log_id.index).await;
+            flushed.map_err(|err| StorageIoError::write_logs(&err))?;
+            replies.push(self.apply_entry(entry));
+        }
+        Ok(replies)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::error::RaftError;
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
+use super::unflushed::Unflushed;
 use super::wal::{Op, Recovered, Wal, WalError};
 
 /// One message to a follower carries entries of about this size: it must pass within the 100 ms that openraft gives it, also on a
@@ -31,8 +32,10 @@ const REPLICATION_BYTES: usize = 1 << 20;
 /// The log. Clones share one; they are the readers of openraft's replication.
 #[derive(Debug, Clone)]
 pub(super) struct LogStore {
+    me: u64,
     wal: Arc<Wal>,
     log: Arc<RwLock<Log>>,
+    unflushed: Unflushed,
 }
 
 /// What is in memory.
@@ -50,15 +53,26 @@ struct Log {
 // === impl LogStore ===
 
 impl LogStore {
-    /// Opens the log in `dir`. Blocks on the disk.
+    /// Opens the log of node `me` in `dir`. Blocks on the disk.
     ///
     /// # Errors
     /// Those of [`WalError`]: nothing was changed then.
-    pub(super) fn open(dir: &Path, segment_bytes: u64) -> Result<Self, RaftError> {
+    pub(super) fn open(dir: &Path, segment_bytes: u64, me: u64) -> Result<Self, RaftError> {
         let (wal, recovered) = Wal::open(dir, segment_bytes)?;
         let log = Log::decode(&recovered)
             .map_err(|source| RaftError::LogEntry { dir: dir.to_owned(), source })?;
-        Ok(Self { wal: Arc::new(wal), log: Arc::new(RwLock::new(log)) })
+        let (wal, log) = (Arc::new(wal), Arc::new(RwLock::new(log)));
+        Ok(Self { me, wal, log, unflushed: Unflushed::default() })
+    }
+
+    #[cfg(test)]
+    pub(super) fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    /// What Raft was told of before the disk had it.
+    pub(super) fn unflushed(&self) -> Unflushed {
+        self.unflushed.clone()
     }
 
     /// Ends the writer and releases the folder; later writes fail. Blocks on the disk.
@@ -101,6 +115,12 @@ impl Log {
                 .map(|(_, bytes)| Ok((decode(bytes)?, bytes.len())))
                 .collect::<Result<_, postcard::Error>>()?,
         })
+    }
+
+    /// Whether the entry is of this node's own leadership, and that lasts.
+    fn leads(&self, me: u64, id: &LogId) -> bool {
+        let vote = self.vote.as_ref().map(|vote| &vote.leader_id);
+        vote.is_some_and(|leader| leader.node_id == me && *leader == id.leader_id)
     }
 
     fn last(&self) -> Option<LogId> {
@@ -222,11 +242,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut encoded = Vec::new();
-        {
+        let (mut encoded, mut first) = (Vec::new(), None);
+        let own = {
             let mut log = self.write();
             for entry in entries {
                 let id = *entry.get_log_id();
+                first.get_or_insert(id);
                 if let Some((last, _)) = log.entries.back()
                     && last.get_log_id().index + 1 != id.index
                 {
@@ -238,11 +259,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 log.push(entry, bytes.len());
                 encoded.push((id.index, bytes));
             }
-        }
-        let done = |result: Result<(), WalError>| {
-            callback.log_io_completed(result.map_err(io::Error::other));
+            first.filter(|id| log.leads(self.me, id))
         };
-        self.wal.submit(Op::Append(encoded), Box::new(done));
+        if let Some(first) = own {
+            self.unflushed.begin(first.index).map_err(|err| StorageIoError::write_logs(&err))?;
+            let unflushed = self.unflushed();
+            self.wal.submit(Op::Append(encoded), Box::new(move |result| unflushed.end(result)));
+            callback.log_io_completed(Ok(()));
+        } else {
+            let done = |result: Result<(), WalError>| {
+                callback.log_io_completed(result.map_err(io::Error::other));
+            };
+            self.wal.submit(Op::Append(encoded), Box::new(done));
+        }
         Ok(())
     }
 

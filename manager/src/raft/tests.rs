@@ -3,3 +3,4 @@
 mod cluster;
 mod storage;
 mod support;
+mod unflushed;

@@ -30,6 +30,7 @@ use tonic::{Response, Status};
 
 use super::service::ReadIndexError;
 use super::types::TypeConfig;
+use super::unflushed::Unflushed;
 
 /// Encoding of the payloads; a peer with another one is refused.
 pub(super) const WIRE_VERSION: u32 = 1;
@@ -50,6 +51,7 @@ pub(super) struct Peers {
     connector: Connector,
     /// By Raft id; at most one per manager ever seen.
     channels: Arc<Mutex<BTreeMap<u64, Peer>>>,
+    unflushed: Unflushed,
 }
 
 #[derive(Debug)]
@@ -102,8 +104,8 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(super) fn new(connector: Connector) -> Self {
-        Self { connector, channels: Arc::default() }
+    pub(super) fn new(connector: Connector, unflushed: Unflushed) -> Self {
+        Self { connector, channels: Arc::default(), unflushed }
     }
 
     /// One call and its answer. Cancel-safe: a dropped call counts as silence.
@@ -189,6 +191,11 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<u64>> {
+        // A message must not call committed what this disk does not have yet.
+        if let Some(committed) = &rpc.leader_commit {
+            let flushed = self.peers.unflushed.on_disk(committed.index).await;
+            flushed.map_err(|err| RPCError::Unreachable(Unreachable::new(&err)))?;
+        }
         self.rpc(Method::AppendEntries, &rpc).await
     }
 

@@ -15,10 +15,11 @@ use super::support::{TestNode, commands, config, put};
 
 struct Builder;
 
-fn open(dir: &Path) -> (LogStore, StateMachine) {
-    let log = LogStore::open(&dir.join("log"), 1 << 16).unwrap();
+pub(super) fn open(dir: &Path) -> (LogStore, StateMachine) {
+    let log = LogStore::open(&dir.join("log"), 1 << 16, 1).unwrap();
     let (snapshots, newest) = SnapshotDir::open(&dir.join("snapshots")).unwrap();
-    (log, StateMachine::new(snapshots, newest, Box::new(|_, _| {})))
+    let machine = StateMachine::new(snapshots, newest, log.unflushed(), Box::new(|_, _| {}));
+    (log, machine)
 }
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
