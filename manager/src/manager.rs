@@ -28,7 +28,7 @@ use crate::dispatcher::DispatcherGrpc;
 use crate::error::ManagerError;
 use crate::join::{self, JoinGrpc};
 use crate::peer::PeerGrpc;
-use crate::raft::{Connector, RaftConfig, RaftNode};
+use crate::raft::{Connector, Keyring, RaftConfig, RaftNode};
 use crate::writer::{Writer, proposal};
 
 /// How long a new manager asks to be taken in.
@@ -81,6 +81,8 @@ impl fmt::Debug for Routes {
 pub struct ManagerConfig {
     /// Folder of log and snapshots.
     pub raft_dir: PathBuf,
+    /// The keys in that folder.
+    pub keyring: Keyring,
     pub tls: TlsStore,
     pub index: NodeIndex,
     /// The control port, bound by the caller.
@@ -177,7 +179,8 @@ impl Manager {
         let raft_config = RaftConfig::new(config.raft_dir, config.index.get().into());
         // Sessions watch the applied revision themselves.
         let hook = Box::new(|_: &_, _| {});
-        let raft = RaftNode::start(raft_config, connector, hook, supervisor).await?;
+        let raft =
+            RaftNode::start(raft_config, config.keyring, connector, hook, supervisor).await?;
         let raft = Arc::new(raft);
         let writer = Writer::new(Arc::clone(&raft), config.tls.clone());
         let acks = Acks::new();

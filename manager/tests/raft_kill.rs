@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use swarmnet_manager::raft::{ProposeError, RaftConfig, RaftNode};
+use swarmnet_manager::raft::{Keyring, ProposeError, RaftConfig, RaftNode};
 use swarmnet_runtime::Supervisor;
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
@@ -119,7 +119,9 @@ async fn child(dir: &Path) -> Result<()> {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"));
         endpoint.expect("the one address is valid").connect_lazy()
     });
-    let node = RaftNode::start(config, connector, Box::new(|_, _| {}), &supervisor).await?;
+    let keyring = Keyring::open(dir, None)?;
+    let hook = Box::new(|_: &_, _| {});
+    let node = RaftNode::start(config, keyring, connector, hook, &supervisor).await?;
     if !node.is_initialized().await? {
         node.bootstrap([(1, "127.0.0.1:1".to_owned())].into()).await?;
     }

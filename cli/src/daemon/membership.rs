@@ -13,6 +13,7 @@ use swarmnet_agent::paths::Paths;
 use swarmnet_agent::underlay::{self, Advertised};
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, ClusterEntry};
+use swarmnet_manager::raft::Keyring;
 use swarmnet_manager::{InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes};
 use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, TlsStore};
 use swarmnet_proto::v1;
@@ -142,6 +143,7 @@ impl Node {
         let supervisor = self.supervisor.child("manager");
         let config = ManagerConfig {
             raft_dir: self.paths.raft(),
+            keyring: Keyring::open(&self.paths.raft(), None).map_err(CliError::failure)?,
             tls: tls.clone(),
             index: place.index,
             listener,

@@ -20,6 +20,8 @@ pub mod fingerprint;
 pub mod identity;
 pub mod limiter;
 pub mod peer;
+pub mod sealed;
+pub mod secret_key;
 pub mod tls;
 pub mod token;
 
@@ -32,6 +34,7 @@ pub use fingerprint::Fingerprint;
 pub use identity::{NodeIdentity, NodeKey, Validity};
 pub use limiter::JoinLimiter;
 pub use peer::{Caller, Peer};
+pub use secret_key::{InvalidUnlockKey, SecretKey, UnlockKey};
 pub use tls::accept::{AcceptStats, Incoming, NodeStream};
 pub use tls::connect::{channel, explain, is_nobody_there, join_channel};
 pub use tls::error::ConnectError;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::keyring::KeyringError;
 use super::snapshot::SnapshotDamage;
 use super::types::Rejection;
 pub use super::wal::error::{Damage, WalError};
@@ -17,6 +18,9 @@ pub enum RaftError {
     /// The log cannot be used; nothing on disk was changed.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// The keys of log and snapshots cannot be used; nothing was changed.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// A record is intact but does not decode: it was written by a version with other types. Nothing was changed.
     #[error("the log in {} holds an entry this version cannot read: {source}", dir.display())]
     LogEntry {

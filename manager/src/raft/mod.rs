@@ -10,11 +10,14 @@
 //! [`RaftNode`] is the only door. openraft's types are pinned in `types.rs` and leave this module nowhere; the state, its
 //! commands and their meaning belong to `swarmnet-manager-core`.
 //!
-//! Files under [`RaftConfig::dir`]: `log/` (see `wal`) and `snapshots/` (see `snapshot.rs`). Both formats carry a version; a newer or
-//! damaged file refuses the start, is named, and stays as it is.
+//! Files under [`RaftConfig::dir`]: `log/` (see `wal`), `snapshots/` (see `snapshot.rs`), both encrypted, and `keys` (see `keyring.rs`).
+//! All formats carry a version; a newer or damaged file refuses the start, is named, and stays as it is.
 
 mod config;
+mod disk;
 mod error;
+mod folder;
+mod keyring;
 mod node;
 mod proposer;
 mod service;
@@ -32,6 +35,7 @@ mod tests;
 
 pub use config::RaftConfig;
 pub use error::{Damage, Leader, ProposeError, QUORUM_LOST, RaftError, WalError};
+pub use keyring::{Keyring, KeyringError, Lock};
 pub use node::RaftNode;
 pub use service::RaftGrpc;
 pub use snapshot::SnapshotDamage;

@@ -28,9 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::RaftConfig;
 use super::error::{Leader, ProposeError, RaftError};
+use super::folder::Folder;
+use super::keyring::Keyring;
 use super::proposer::{self, Proposer};
 use super::service::RaftGrpc;
-use super::snapshot::SnapshotDir;
 use super::state_machine::{ApplyHook, StateHandle, StateMachine};
 use super::status::{Leadership, RaftStatus};
 use super::store::LogStore;
@@ -47,6 +48,7 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 pub struct RaftNode {
     raft: Raft,
     me: u64,
+    log: LogStore,
     state: StateHandle,
     proposer: Proposer,
     peers: Peers,
@@ -73,17 +75,18 @@ impl RaftNode {
     /// Of a damaged, newer or locked folder: nothing was changed.
     pub async fn start(
         config: RaftConfig,
+        keyring: Keyring,
         connector: Connector,
         hook: ApplyHook,
         supervisor: &Supervisor,
     ) -> Result<Self, RaftError> {
         let settings = Arc::new(config.openraft()?);
-        let (dir, segment_bytes, me) = (config.dir.clone(), config.segment_bytes, config.me);
-        let opened = spawn_blocking(move || {
-            let log = LogStore::open(&dir.join("log"), segment_bytes, me)?;
-            Ok::<_, RaftError>((log, SnapshotDir::open(&dir.join("snapshots"))?))
+        let me = config.me;
+        let opened = spawn_blocking({
+            let config = config.clone();
+            move || Folder::open(&config, keyring)
         });
-        let (log, (snapshots, newest)) = opened.await.map_err(|err| stopped(&err))??;
+        let Folder { log, snapshots, newest } = opened.await.map_err(|err| stopped(&err))??;
         let machine = StateMachine::new(snapshots, newest, log.unflushed(), hook);
         let state = machine.handle();
         let peers = Peers::new(connector, log.unflushed());
@@ -93,13 +96,14 @@ impl RaftNode {
         let supervisor = supervisor.child("raft");
         let server = raft.server_metrics();
         let (publish, leadership) = watch::channel(Leadership::new(&server.borrow()));
-        let keeper = Keeper { raft: raft.clone(), log, snapshot_bytes: config.snapshot_bytes };
+        let keeper =
+            Keeper { raft: raft.clone(), log: log.clone(), snapshot_bytes: config.snapshot_bytes };
         supervisor.spawn_critical("keeper", keeper.run(publish, supervisor.token().clone()));
         let (proposer, jobs) = proposer::queue();
         let worker = jobs.run(raft.clone(), config.quorum_timeout, supervisor.token().clone());
         supervisor.spawn_critical("proposer", worker);
         let quorum_timeout = config.quorum_timeout;
-        Ok(Self { raft, me, state, proposer, peers, leadership, quorum_timeout, supervisor })
+        Ok(Self { raft, me, log, state, proposer, peers, leadership, quorum_timeout, supervisor })
     }
 
     /// Makes a cluster of these managers (Raft id → address); this node must be among them and new.
@@ -229,6 +233,12 @@ impl RaftNode {
     /// Makes a snapshot now and shortens the log; does not wait for it.
     pub async fn snapshot(&self) -> Result<(), RaftError> {
         self.raft.trigger().snapshot().await.map_err(|err| stopped(&err))
+    }
+
+    /// After a change of the keys: what is written from now on is sealed with the new one, and the state is written anew.
+    pub async fn reseal(&self) -> Result<(), RaftError> {
+        self.log.roll().await?;
+        self.snapshot().await
     }
 
     /// Stops this node and releases its folder. Also done by the shutdown of the supervisor given to [`Self::start`].

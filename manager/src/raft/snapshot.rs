@@ -1,28 +1,30 @@
 //! Snapshots of the state: one file each, whole and checked, or not there.
 //!
 //! ```text
-//! file   = header (28 bytes) | meta | state | crc32c of all before
-//! header = "SNETSNP\n" | version u16 | sealing u8 | 0 | length of meta u32 | length of state u64 | format of the state u32
+//! travels = header (28 bytes) | meta | state | crc32c of all before
+//! header  = "SNETSNP\n" | version u16 | 0 × 2 | length of meta u32 | length of state u64 | format of the state u32
+//! file    = what travels, in an envelope (swarmnet_pki::sealed, "SNETSNF\n"), sealed with the data key
 //! ```
-//! Numbers are little-endian, meta and state are postcard. The same bytes travel to followers, in chunks. A file is written under a
-//! temporary name, flushed, renamed, and the folder flushed; then older ones are removed. `sealing` 0 is plain: the place for
-//! encryption at rest, as in the log.
+//! Numbers are little-endian, meta and state are postcard. To followers the inner bytes travel, in chunks: each manager has data keys of
+//! its own. A file is written under a temporary name, flushed, renamed, and the folder flushed; then older ones are removed.
 //!
 //! Inputs: a folder of its own. It never removes the newest snapshot, and changes nothing while opening a damaged one.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use swarmnet_manager_core::FORMAT as STATE_FORMAT;
+use swarmnet_pki::sealed::{self, Kind, Sealed, SealedError};
 
+use super::disk::AtRest;
 use super::error::RaftError;
 use super::types::{SnapshotMeta, State};
 
 const MAGIC: &[u8; 8] = b"SNETSNP\n";
 const VERSION: u16 = 1;
-const SEALING_PLAIN: u8 = 0;
+const FILE: Kind = Kind { magic: b"SNETSNF\n", name: "snapshot", version: 1 };
 const HEADER_LEN: usize = 28;
 const CRC_LEN: usize = 4;
 
@@ -35,8 +37,11 @@ pub enum SnapshotDamage {
     UnknownVersion { found: u16 },
     #[error("cluster state of format {found}, this build knows up to {STATE_FORMAT}")]
     UnknownState { found: u32 },
-    #[error("the snapshot is encrypted in a way this build does not know ({found})")]
-    Sealing { found: u8 },
+    /// The file around it.
+    #[error(transparent)]
+    File(#[from] SealedError),
+    #[error("the snapshot is sealed with data key {key}, which the key file does not hold")]
+    NoKey { key: u32 },
     #[error("the snapshot has {found} bytes, its head says {expected}")]
     Length { expected: u64, found: u64 },
     #[error("the snapshot does not match its checksum")]
@@ -48,10 +53,20 @@ pub enum SnapshotDamage {
     },
 }
 
+/// What a folder of snapshots held.
+#[derive(Debug)]
+pub(super) struct Newest {
+    pub(super) meta: SnapshotMeta,
+    pub(super) state: State,
+    /// Number of the data key it is sealed with.
+    pub(super) key: u32,
+}
+
 /// The folder of snapshots; the newest is the one in use.
 #[derive(Debug)]
 pub(super) struct SnapshotDir {
     dir: PathBuf,
+    at_rest: AtRest,
     /// Held while a file is written, so that a slow build cannot replace a newer installed one.
     current: Mutex<Option<(SnapshotMeta, PathBuf)>>,
 }
@@ -65,7 +80,7 @@ pub(super) fn encode(meta: &SnapshotMeta, state: &State) -> Result<Vec<u8>, post
     let mut bytes = Vec::with_capacity(HEADER_LEN + meta.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&[SEALING_PLAIN, 0]);
+    bytes.extend_from_slice(&[0, 0]);
     let meta_len =
         u32::try_from(meta.len()).expect("the meta of a snapshot is a few hundred bytes");
     bytes.extend_from_slice(&meta_len.to_le_bytes());
@@ -101,9 +116,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(SnapshotMeta, State), SnapshotDama
     if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
         return Err(SnapshotDamage::Checksum);
     }
-    if header[10] != SEALING_PLAIN {
-        return Err(SnapshotDamage::Sealing { found: header[10] });
-    }
     let found = u32::from_le_bytes(header[24..28].try_into().expect("four bytes"));
     if found > STATE_FORMAT {
         return Err(SnapshotDamage::UnknownState { found });
@@ -112,32 +124,45 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(SnapshotMeta, State), SnapshotDama
     Ok((postcard::from_bytes(meta)?, postcard::from_bytes(state)?))
 }
 
+/// Takes the inner bytes out of a file; with the number of the key that it is sealed with.
+fn open_file(at_rest: &AtRest, bytes: &[u8]) -> Result<(Vec<u8>, u32), SnapshotDamage> {
+    let file = Sealed::parse(FILE, bytes)?;
+    let key = file.key().ok_or(SealedError::Key { what: FILE.name })?;
+    let data_key = at_rest.keyring.get(key).ok_or(SnapshotDamage::NoKey { key })?;
+    Ok((file.open(&data_key)?, key))
+}
+
 // === impl SnapshotDir ===
 
 impl SnapshotDir {
     /// Opens the folder, made if it is not there, and reads the newest snapshot. Leftovers of a crash are removed once that
     /// succeeded.
-    pub(super) fn open(dir: &Path) -> Result<(Self, Option<(SnapshotMeta, State)>), RaftError> {
+    pub(super) fn open(dir: &Path, at_rest: &AtRest) -> Result<(Self, Option<Newest>), RaftError> {
         let io = |action| move |source| RaftError::Io { action, path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(io("create"))?;
         let (snapshots, temporary) = list(dir).map_err(io("list"))?;
         let newest = match snapshots.last() {
             Some(file) => {
-                let bytes = fs::read(file).map_err(|source| RaftError::Io {
+                let bytes = at_rest.disk.read(file).map_err(|source| RaftError::Io {
                     action: "read",
                     path: file.clone(),
                     source,
                 })?;
                 let damaged = |damage| RaftError::Snapshot { file: file.clone(), damage };
-                Some((file.clone(), decode(&bytes).map_err(damaged)?))
+                let (bytes, key) = open_file(at_rest, &bytes).map_err(damaged)?;
+                let (meta, state) = decode(&bytes).map_err(damaged)?;
+                Some((file.clone(), Newest { meta, state, key }))
             }
             None => None,
         };
         let old = snapshots.iter().rev().skip(1);
-        old.chain(&temporary).try_for_each(fs::remove_file).map_err(io("clean up"))?;
-        let current = newest.as_ref().map(|(file, (meta, _))| (meta.clone(), file.clone()));
-        let dir = Self { dir: dir.to_owned(), current: Mutex::new(current) };
-        Ok((dir, newest.map(|(_, snapshot)| snapshot)))
+        old.chain(&temporary)
+            .try_for_each(|file| at_rest.disk.remove(file))
+            .map_err(io("clean up"))?;
+        let current = newest.as_ref().map(|(file, newest)| (newest.meta.clone(), file.clone()));
+        let (dir, at_rest) = (dir.to_owned(), at_rest.clone());
+        let dir = Self { dir, at_rest, current: Mutex::new(current) };
+        Ok((dir, newest.map(|(_, newest)| newest)))
     }
 
     /// Writes a snapshot and makes it the current one, unless the current one is newer. Blocks on the disk.
@@ -151,14 +176,17 @@ impl SnapshotDir {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let path = self.dir.join(format!("{index:020}.snapshot"));
         let temporary = path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&self.dir)?.sync_all()?;
+        let (number, key) = self.at_rest.keyring.current();
+        let sealed = sealed::seal(FILE, (number, &key), bytes).map_err(io::Error::other)?;
+        let disk = &self.at_rest.disk;
+        let file = disk.create(&temporary)?;
+        disk.write_at(&file, &temporary, &sealed, 0)?;
+        disk.sync(&file, &temporary)?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(&self.dir)?;
         let old = current.replace((meta.clone(), path.clone()));
         if let Some((_, old)) = old.filter(|(_, old)| *old != path)
-            && let Err(err) = fs::remove_file(&old)
+            && let Err(err) = disk.remove(&old)
         {
             // It costs space only; the next start tries again.
             tracing::warn!(file = %old.display(), %err, "cannot remove an old snapshot");
@@ -170,7 +198,9 @@ impl SnapshotDir {
     pub(super) fn load(&self) -> io::Result<Option<(SnapshotMeta, Vec<u8>)>> {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((meta, file)) = current.as_ref() else { return Ok(None) };
-        Ok(Some((meta.clone(), fs::read(file)?)))
+        let sealed = self.at_rest.disk.read(file)?;
+        let (bytes, _) = open_file(&self.at_rest, &sealed).map_err(io::Error::other)?;
+        Ok(Some((meta.clone(), bytes)))
     }
 }
 

@@ -17,7 +17,7 @@ use swarmnet_types::Revision;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::snapshot::{self, SnapshotDir};
+use super::snapshot::{self, Newest, SnapshotDir};
 use super::types::{
     BatchReply, Entry, LogId, SnapshotMeta, State, StorageError, StorageIoError, StoredMembership,
     TypeConfig,
@@ -106,14 +106,14 @@ impl StateMachine {
     /// A machine in the state of the newest snapshot.
     pub(super) fn new(
         snapshots: SnapshotDir,
-        newest: Option<(SnapshotMeta, State)>,
+        newest: Option<Newest>,
         unflushed: Unflushed,
         hook: ApplyHook,
     ) -> Self {
-        let machine = newest.map_or_else(Machine::default, |(meta, state)| Machine {
-            state,
-            last_applied: meta.last_log_id,
-            membership: meta.last_membership,
+        let machine = newest.map_or_else(Machine::default, |newest| Machine {
+            state: newest.state,
+            last_applied: newest.meta.last_log_id,
+            membership: newest.meta.last_membership,
         });
         let revision = Revision(machine.last_applied.map_or(0, |id| id.index));
         let applied = watch::Sender::new(revision);

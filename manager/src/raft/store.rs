@@ -7,7 +7,7 @@
 //! when `append` returns, and tells nobody of it before the flush. When the WAL fails, openraft stops for good, so the two never
 //! part while anybody looks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+use super::disk::AtRest;
 use super::error::RaftError;
 use super::types::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
 use super::unflushed::Unflushed;
@@ -57,8 +58,13 @@ impl LogStore {
     ///
     /// # Errors
     /// Those of [`WalError`]: nothing was changed then.
-    pub(super) fn open(dir: &Path, segment_bytes: u64, me: u64) -> Result<Self, RaftError> {
-        let (wal, recovered) = Wal::open(dir, segment_bytes)?;
+    pub(super) fn open(
+        dir: &Path,
+        segment_bytes: u64,
+        me: u64,
+        at_rest: &AtRest,
+    ) -> Result<Self, RaftError> {
+        let (wal, recovered) = Wal::open(dir, segment_bytes, at_rest)?;
         let log = Log::decode(&recovered)
             .map_err(|source| RaftError::LogEntry { dir: dir.to_owned(), source })?;
         let (wal, log) = (Arc::new(wal), Arc::new(RwLock::new(log)));
@@ -78,6 +84,16 @@ impl LogStore {
     /// Ends the writer and releases the folder; later writes fail. Blocks on the disk.
     pub(super) fn close(&self) {
         self.wal.close();
+    }
+
+    /// Numbers of the data keys that the log was sealed with when it was opened.
+    pub(super) fn keys(&self) -> &BTreeSet<u32> {
+        self.wal.keys()
+    }
+
+    /// From here on the log is sealed with the data key that is in use now.
+    pub(super) async fn roll(&self) -> Result<(), WalError> {
+        self.flushed(Op::Roll).await
     }
 
     /// Bytes of log in memory, as encoded.

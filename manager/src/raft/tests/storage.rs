@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use openraft::testing::{StoreBuilder, Suite};
+use swarmnet_pki::sealed::SealedError;
 use tempfile::TempDir;
 
-use super::super::snapshot::{SnapshotDamage, SnapshotDir};
+use super::super::folder::Folder;
+use super::super::snapshot::SnapshotDamage;
 use super::super::state_machine::StateMachine;
 use super::super::store::LogStore;
 use super::super::types::{StorageError, TypeConfig};
@@ -16,8 +18,8 @@ use super::support::{TestNode, commands, config, put};
 struct Builder;
 
 pub(super) fn open(dir: &Path) -> (LogStore, StateMachine) {
-    let log = LogStore::open(&dir.join("log"), 1 << 16, 1).unwrap();
-    let (snapshots, newest) = SnapshotDir::open(&dir.join("snapshots")).unwrap();
+    let keyring = Keyring::open(dir, None).unwrap();
+    let Folder { log, snapshots, newest } = Folder::open(&config(dir, 1), keyring).unwrap();
     let machine = StateMachine::new(snapshots, newest, log.unflushed(), Box::new(|_, _| {}));
     (log, machine)
 }
@@ -72,8 +74,15 @@ fn a_damaged_snapshot_refuses_the_start_and_stays() {
     }
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let err = refusal(dir.path());
-    let short = matches!(err, RaftError::Snapshot { damage: SnapshotDamage::Length { .. }, .. });
-    assert!(short, "{err}");
+    let short = SealedError::Length {
+        what: "snapshot",
+        expected: whole.len() as u64,
+        found: whole.len() as u64 - 1,
+    };
+    assert!(
+        matches!(&err, RaftError::Snapshot { damage: SnapshotDamage::File(e), .. } if *e == short),
+        "{err}"
+    );
 }
 
 #[test]

@@ -74,7 +74,9 @@ impl TestNode {
             };
             let node = loop {
                 let hook: ApplyHook = Box::new(|_, _| {});
-                match RaftNode::start(config.clone(), connector(), hook, &supervisor).await {
+                let keyring = Keyring::open(&config.dir, None)?;
+                match RaftNode::start(config.clone(), keyring, connector(), hook, &supervisor).await
+                {
                     Err(RaftError::Wal(WalError::Locked { .. })) if Instant::now() < until => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }

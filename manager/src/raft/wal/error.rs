@@ -29,6 +29,9 @@ pub enum WalError {
     /// A file between others is not there.
     #[error("{} is missing", file.display())]
     Missing { file: PathBuf },
+    /// The file is sealed with a data key that the key file does not hold: one of the two is of another time or machine.
+    #[error("{} is sealed with data key {key}, which {} does not hold", file.display(), keys.display())]
+    NoKey { file: PathBuf, key: u32, keys: PathBuf },
     /// An earlier write failed, and with it the log.
     #[error("the log stopped after an error: {cause}")]
     Stopped { cause: String },
@@ -56,6 +59,8 @@ pub enum Damage {
     RecordVersion { found: u8 },
     #[error("record tag {found} is unknown")]
     RecordTag { found: u8 },
+    #[error("a record does not open with the data key: it was altered, or was not written here")]
+    Seal,
     #[error("the record does not decode")]
     Payload,
     #[error("records are missing, though later ones are intact")]

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! segment  = header (32 bytes), records, zeros up to the end of the file
-//! header   = magic 8 | version u16 | sealing u8 | 0 | number u64 | 0 × 8 | crc32c of the 28 bytes before
+//! header   = magic 8 | version u16 | sealing u8 | 0 | number u64 | data key u32 | 0 × 4 | crc32c of the 28 bytes before
 //! record   = 0xA7 | tag | version | len u32 | durable u32 | crc32c of the payload | crc32c of the header | 0x5A
 //!            | payload (len bytes) | zeros | 0xC3, so that the whole is a multiple of 8
 //! ```
-//! All numbers are little-endian. The header's checksum is salted with the segment's number and the record's offset: a record is
+//! All numbers are little-endian. Payloads are encrypted (`seal.rs`); all checksums are over the bytes as they lie on the disk, so damage
+//! is found without a key. The header's checksum is salted with the segment's number and the record's offset: a record is
 //! valid only where it was written.
 //!
 //! `durable` is the offset up to which the segment was known to be on disk when the record was made. A record with
@@ -16,17 +17,18 @@
 //! Pure: no files here.
 
 use super::error::Damage;
+use super::seal::{self, Sealer};
 
 /// The format this build writes. A file with a greater number is refused, a smaller one is read.
 pub(super) const VERSION: u16 = 1;
 /// The encoding of records and of what is in them.
 pub(super) const RECORD_VERSION: u8 = 1;
-/// How payloads are protected at rest. 0: not at all; other kinds are refused by this build.
-pub(super) const SEALING_PLAIN: u8 = 0;
+/// How payloads are protected at rest: ChaCha20-Poly1305, as `seal.rs` has it. Other kinds are refused by this build.
+const SEALING_CHACHA20_POLY1305: u8 = 1;
 
 pub(super) const SEGMENT_HEADER_LEN: usize = 32;
-/// Room for the record that ends a segment: 20 bytes of header, no payload, padded to 8.
-pub(super) const SEAL_LEN: usize = 24;
+/// Room for the record that ends a segment: a record without text.
+pub(super) const SEAL_LEN: usize = record_len(0);
 
 const SEGMENT_MAGIC: &[u8; 8] = b"SNETWAL\n";
 const RECORD_HEADER_LEN: usize = 20;
@@ -74,6 +76,7 @@ impl Tag {
 pub(super) enum Parsed<'a> {
     Record {
         tag: Tag,
+        /// Still sealed.
         payload: &'a [u8],
         /// Offset of what follows.
         next: usize,
@@ -86,8 +89,12 @@ pub(super) enum Parsed<'a> {
     Damaged(Damage),
 }
 
-/// The bytes a record of this payload takes.
-pub(super) const fn record_len(payload_len: usize) -> usize {
+/// The bytes a record of this text takes.
+pub(super) const fn record_len(text_len: usize) -> usize {
+    sealed_record_len(text_len + seal::OVERHEAD)
+}
+
+const fn sealed_record_len(payload_len: usize) -> usize {
     (RECORD_HEADER_LEN + payload_len + 1).next_multiple_of(ALIGN)
 }
 
@@ -99,23 +106,28 @@ pub(super) struct Place {
     pub(super) durable: u32,
 }
 
-/// Appends one record, its payload given in parts, to `out`.
-pub(super) fn encode_record(out: &mut Vec<u8>, place: Place, tag: Tag, payload: &[&[u8]]) {
-    let len: usize = payload.iter().map(|part| part.len()).sum();
+/// Appends one record, its text given in parts, to `out`.
+pub(super) fn encode_record(
+    out: &mut Vec<u8>,
+    place: Place,
+    tag: Tag,
+    text: &[&[u8]],
+    sealer: &Sealer,
+) {
     let start = out.len();
-    let crc = payload.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
-    out.extend_from_slice(&[RECORD_MAGIC, tag as u8, RECORD_VERSION]);
+    out.resize(start + RECORD_HEADER_LEN, 0);
+    sealer.seal(out, place, tag, text);
+    let (header, payload) = out[start..].split_at_mut(RECORD_HEADER_LEN);
+    let len = payload.len();
     let len32 = u32::try_from(len).expect("the writer refuses entries of 4 GiB");
-    out.extend_from_slice(&len32.to_le_bytes());
-    out.extend_from_slice(&place.durable.to_le_bytes());
-    out.extend_from_slice(&crc.to_le_bytes());
-    let crc = header_crc(place.segment, place.offset, &out[start..]);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.push(HEADER_MARK);
-    for part in payload {
-        out.extend_from_slice(part);
-    }
-    out.resize(start + record_len(len) - 1, 0);
+    header[..3].copy_from_slice(&[RECORD_MAGIC, tag as u8, RECORD_VERSION]);
+    header[3..7].copy_from_slice(&len32.to_le_bytes());
+    header[7..11].copy_from_slice(&place.durable.to_le_bytes());
+    header[11..15].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+    let crc = header_crc(place.segment, place.offset, &header[..15]);
+    header[15..19].copy_from_slice(&crc.to_le_bytes());
+    header[19] = HEADER_MARK;
+    out.resize(start + sealed_record_len(len) - 1, 0);
     out.push(RECORD_MARK);
 }
 
@@ -134,7 +146,7 @@ pub(super) fn parse_record(bytes: &[u8], segment: u64, offset: usize) -> Parsed<
         return if torn { Parsed::Torn } else { Parsed::Damaged(Damage::RecordHeader) };
     }
     let len = u32_at(header, 3) as usize;
-    let whole = record_len(len);
+    let whole = sealed_record_len(len);
     let Some(record) = rest.get(..whole) else {
         return Parsed::Damaged(Damage::RecordLength);
     };
@@ -164,19 +176,20 @@ pub(super) fn proves_durable(bytes: &[u8], segment: u64, offset: usize) -> bool 
         })
 }
 
-pub(super) fn encode_segment_header(segment: u64) -> [u8; SEGMENT_HEADER_LEN] {
+pub(super) fn encode_segment_header(segment: u64, key: u32) -> [u8; SEGMENT_HEADER_LEN] {
     let mut header = [0; SEGMENT_HEADER_LEN];
     header[..8].copy_from_slice(SEGMENT_MAGIC);
     header[8..10].copy_from_slice(&VERSION.to_le_bytes());
-    header[10] = SEALING_PLAIN;
+    header[10] = SEALING_CHACHA20_POLY1305;
     header[12..20].copy_from_slice(&segment.to_le_bytes());
+    header[20..24].copy_from_slice(&key.to_le_bytes());
     let crc = crc32c::crc32c(&header[..28]);
     header[28..].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
-/// Checks the head of a segment. The version is looked at before the checksum: a newer format may have another one.
-pub(super) fn check_segment_header(bytes: &[u8], segment: u64) -> Result<(), Damage> {
+/// Checks the head of a segment; the number of its data key. The version is looked at before the checksum: a newer format may have another one.
+pub(super) fn check_segment_header(bytes: &[u8], segment: u64) -> Result<u32, Damage> {
     let header = bytes.get(..SEGMENT_HEADER_LEN).ok_or(Damage::SegmentHeader)?;
     if &header[..8] != SEGMENT_MAGIC {
         return Err(Damage::SegmentHeader);
@@ -190,10 +203,10 @@ pub(super) fn check_segment_header(bytes: &[u8], segment: u64) -> Result<(), Dam
     {
         return Err(Damage::SegmentHeader);
     }
-    if header[10] != SEALING_PLAIN {
+    if header[10] != SEALING_CHACHA20_POLY1305 {
         return Err(Damage::Sealing { found: header[10] });
     }
-    Ok(())
+    Ok(u32_at(header, 20))
 }
 
 pub(super) fn is_zero(bytes: &[u8]) -> bool {

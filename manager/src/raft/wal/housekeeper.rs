@@ -6,11 +6,14 @@
 //! It never touches a file that still belongs to the log.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+
+use crate::raft::disk::Disk;
 
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -32,6 +35,7 @@ pub(super) struct Spare {
 #[derive(Debug)]
 pub(super) struct Housekeeper {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Unbounded, but at most one preparation is under way and removals are as rare as snapshots.
     jobs: Option<Sender<Job>>,
     spares: Receiver<io::Result<Spare>>,
@@ -42,26 +46,29 @@ pub(super) struct Housekeeper {
 // === impl Housekeeper ===
 
 impl Housekeeper {
-    pub(super) fn start(dir: &Path) -> io::Result<Self> {
+    pub(super) fn start(dir: &Path, disk: &Arc<dyn Disk>) -> io::Result<Self> {
         let (jobs, queue) = channel();
         let (done, spares) = channel();
-        let spare_dir = dir.to_owned();
+        let (spare_dir, own) = (dir.to_owned(), Arc::clone(disk));
         let thread = std::thread::Builder::new().name("wal-spare".into()).spawn(move || {
             // Oldest first; what cannot be removed is tried again with the next purge.
             let mut purged = VecDeque::new();
             for job in queue {
                 match job {
                     // The writer may be gone; the next start removes the file.
-                    Job::Prepare { bytes } => drop(done.send(create_spare(&spare_dir, bytes))),
+                    Job::Prepare { bytes } => {
+                        drop(done.send(create_spare(&*own, &spare_dir, bytes)));
+                    }
                     Job::Remove { files } => {
                         purged.extend(files);
-                        remove(&spare_dir, &mut purged);
+                        remove(&*own, &spare_dir, &mut purged);
                     }
                 }
             }
         })?;
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Ok(Self { dir: dir.to_owned(), jobs, spares, preparing: false, thread })
+        let (dir, disk) = (dir.to_owned(), Arc::clone(disk));
+        Ok(Self { dir, disk, jobs, spares, preparing: false, thread })
     }
 
     /// Starts making a spare of `bytes`, unless one is made already. Does not wait.
@@ -78,11 +85,11 @@ impl Housekeeper {
         self.preparing = false;
         match spare {
             Ok(spare) if spare.bytes >= bytes => Ok(spare),
-            Ok(_) => create_spare(&self.dir, bytes),
+            Ok(_) => create_spare(&*self.disk, &self.dir, bytes),
             // It may have been tried long ago, on a disk that was full then. A spare holds nothing, so trying again is safe.
             Err(err) => {
                 tracing::warn!(dir = %self.dir.display(), %err, "no segment made ahead, trying again");
-                create_spare(&self.dir, bytes)
+                create_spare(&*self.disk, &self.dir, bytes)
             }
         }
     }
@@ -109,30 +116,25 @@ impl Drop for Housekeeper {
 }
 
 /// Makes `spare.tmp`, written and flushed; replaces an earlier one.
-pub(super) fn create_spare(dir: &Path, bytes: u64) -> io::Result<Spare> {
+pub(super) fn create_spare(disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
     let path = dir.join("spare.tmp");
-    let mut file = File::create(&path)?;
+    let file = disk.create(&path)?;
     let zeros = vec![0; CHUNK_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let chunk = left.min(CHUNK_BYTES as u64);
-        file.write_all(&zeros[..chunk as usize])?;
-        left -= chunk;
+    let mut at = 0;
+    while at < bytes {
+        let chunk = (bytes - at).min(CHUNK_BYTES as u64);
+        disk.write_at(&file, &path, &zeros[..chunk as usize], at)?;
+        at += chunk;
     }
-    file.sync_all()?;
+    disk.sync(&file, &path)?;
     Ok(Spare { file, path, bytes })
-}
-
-/// Makes names that were created, renamed or removed in `dir` last.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Removes from the oldest on, each for good before the next, so that the numbers on disk stay consecutive. A file that cannot
 /// be removed costs space only.
-fn remove(dir: &Path, purged: &mut VecDeque<PathBuf>) {
+fn remove(disk: &dyn Disk, dir: &Path, purged: &mut VecDeque<PathBuf>) {
     while let Some(file) = purged.front() {
-        if let Err(err) = fs::remove_file(file).and_then(|()| sync_dir(dir)) {
+        if let Err(err) = disk.remove(file).and_then(|()| disk.sync_dir(dir)) {
             tracing::warn!(file = %file.display(), %err, "cannot remove a purged log segment");
             return;
         }

@@ -12,11 +12,13 @@ pub(super) mod error;
 mod format;
 mod housekeeper;
 mod recover;
+mod seal;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -27,6 +29,7 @@ pub(super) use error::WalError;
 pub(super) use recover::Recovered;
 pub(super) use writer::{Done, Op};
 
+use super::disk::AtRest;
 use writer::{Request, Writer};
 
 /// Raft awaits each append and each vote before the next, so the queue holds a handful. When it is full, `submit` waits for the
@@ -42,6 +45,8 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 12;
 pub(super) struct Wal {
     /// `None` once closed.
     inner: Mutex<Option<Inner>>,
+    /// Numbers of the data keys of the segments there were at the opening.
+    keys: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -59,33 +64,44 @@ impl Wal {
     ///
     /// # Errors
     /// See [`WalError`]; the folder is unchanged then. Blocks on the disk.
-    pub(super) fn open(dir: &Path, segment_bytes: u64) -> Result<(Self, Recovered), WalError> {
+    pub(super) fn open(
+        dir: &Path,
+        segment_bytes: u64,
+        at_rest: &AtRest,
+    ) -> Result<(Self, Recovered), WalError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |source| WalError::Io { action, path, source }
         };
         fs::create_dir_all(dir).map_err(io("create", dir))?;
         if let Some(parent) = dir.parent() {
-            housekeeper::sync_dir(parent).map_err(io("flush", parent))?;
+            at_rest.disk.sync_dir(parent).map_err(io("flush", parent))?;
         }
         let lock = lock(dir)?;
-        let scan = recover::scan(dir)?;
-        match fs::remove_file(dir.join("spare.tmp")) {
+        let mut scan = recover::scan(dir, at_rest)?;
+        match at_rest.disk.remove(&dir.join("spare.tmp")) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io("remove the spare segment of", dir)(err));
             }
             _ => {}
         }
         let segment_bytes = segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let marks = scan.recovered.marks.clone();
-        let writer = Writer::open(dir, segment_bytes, marks, scan.segments, scan.tail)?;
+        let entries = std::mem::take(&mut scan.recovered.entries);
+        let recovered = Recovered { marks: scan.recovered.marks.clone(), entries };
+        let keys = scan.segments.iter().map(|segment| segment.key).collect();
+        let writer = Writer::open(dir, segment_bytes, at_rest, scan)?;
         let (queue, requests) = sync_channel(QUEUE_DEPTH);
         let thread = std::thread::Builder::new()
             .name("wal-writer".into())
             .spawn(move || writer.run(&requests))
             .map_err(io("start the writer of", dir))?;
         let inner = Mutex::new(Some(Inner { queue, thread, _lock: lock }));
-        Ok((Self { inner }, scan.recovered))
+        Ok((Self { inner, keys }, recovered))
+    }
+
+    /// Numbers of the data keys that the log was sealed with when it was opened.
+    pub(super) fn keys(&self) -> &BTreeSet<u32> {
+        &self.keys
     }
 
     /// Queues one op; `done` is called from the writer's thread when it is on disk.

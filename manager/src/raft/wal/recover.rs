@@ -1,6 +1,6 @@
 //! Reads the segments of a folder back: what the log held when the process ended.
 //!
-//! Input: the folder. Output: [`Recovered`]. Nothing on disk is changed here: a torn tail is only reported, and the caller clears it
+//! Input: the folder, and the keys its segments are sealed with. Output: [`Recovered`]. Nothing on disk is changed here: a torn tail is only reported, and the caller clears it
 //! after everything else proved sound.
 //!
 //! A tail is taken for torn only in the last segment, and only if no intact record after it was written on top of it
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Damage, WalError};
 use super::format::{self, Parsed, Tag};
+use super::seal::SegmentKey;
+use crate::raft::disk::AtRest;
 
 /// What the log says besides its entries. The bytes are the caller's encoding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub(super) struct Segment {
     pub(super) number: u64,
     /// The greatest index appended in it, also if the entry was truncated later.
     pub(super) last_index: Option<u64>,
+    /// Number of its data key.
+    pub(super) key: u32,
 }
 
 /// Where the last segment ends.
@@ -70,7 +74,7 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 ///
 /// # Errors
 /// As of [`WalError`]: damage with file and offset, a newer format, a missing segment.
-pub(super) fn scan(dir: &Path) -> Result<Scan, WalError> {
+pub(super) fn scan(dir: &Path, at_rest: &AtRest) -> Result<Scan, WalError> {
     let numbers = segment_numbers(dir)?;
     let mut scan = Scan::default();
     for (at, &number) in numbers.iter().enumerate() {
@@ -78,17 +82,24 @@ pub(super) fn scan(dir: &Path) -> Result<Scan, WalError> {
             return Err(WalError::Missing { file: segment_path(dir, numbers[0] + at as u64) });
         }
         let path = segment_path(dir, number);
-        let bytes = fs::read(&path).map_err(|source| WalError::Io {
+        let bytes = at_rest.disk.read(&path).map_err(|source| WalError::Io {
             action: "read",
             path: path.clone(),
             source,
         })?;
-        let mut reader = SegmentReader { number, bytes: &bytes, last_index: None };
+        let key = format::check_segment_header(&bytes, number)
+            .map_err(|damage| located(path.clone(), 0, damage))?;
+        let Some(data_key) = at_rest.keyring.get(key) else {
+            let keys = at_rest.keyring.file().to_owned();
+            return Err(WalError::NoKey { file: path, key, keys });
+        };
+        let opener = SegmentKey::new(&data_key, number);
+        let mut reader = SegmentReader { number, bytes: &bytes, opener, last_index: None };
         let last = at + 1 == numbers.len();
         let tail = reader
             .replay(&mut scan.recovered, last)
             .map_err(|(offset, damage)| located(path, offset, damage))?;
-        scan.segments.push_back(Segment { number, last_index: reader.last_index });
+        scan.segments.push_back(Segment { number, last_index: reader.last_index, key });
         scan.tail = Some(tail);
     }
     check_start(&scan.recovered, dir, numbers.first().copied())?;
@@ -140,6 +151,7 @@ fn located(file: PathBuf, offset: usize, damage: Damage) -> WalError {
 struct SegmentReader<'a> {
     number: u64,
     bytes: &'a [u8],
+    opener: SegmentKey,
     last_index: Option<u64>,
 }
 
@@ -148,24 +160,26 @@ struct SegmentReader<'a> {
 impl SegmentReader<'_> {
     /// Applies all records of the segment. The error carries the offset.
     fn replay(&mut self, log: &mut Recovered, last: bool) -> Result<Tail, (usize, Damage)> {
-        format::check_segment_header(self.bytes, self.number).map_err(|damage| (0, damage))?;
         let first = format::SEGMENT_HEADER_LEN;
         let mut offset = first;
         loop {
             let at = |damage| (offset, damage);
             match format::parse_record(self.bytes, self.number, offset) {
-                Parsed::Record { tag: Tag::Checkpoint, payload, next } if offset == first => {
-                    log.marks = postcard::from_bytes(payload).map_err(|_| at(Damage::Payload))?;
+                Parsed::Record { tag, .. } if (tag == Tag::Checkpoint) != (offset == first) => {
+                    let damage =
+                        if offset == first { Damage::NoCheckpoint } else { Damage::Payload };
+                    return Err(at(damage));
+                }
+                Parsed::Record { tag, payload, next } => {
+                    let text = self.opener.open(offset, tag, payload);
+                    let text = text.ok_or(at(Damage::Seal))?;
+                    if tag == Tag::Seal {
+                        return Ok(self.tail(next, true));
+                    }
+                    self.apply(log, tag, &text).map_err(at)?;
                     offset = next;
                 }
                 _ if offset == first => return Err(at(Damage::NoCheckpoint)),
-                Parsed::Record { tag: Tag::Seal, next, .. } => {
-                    return Ok(self.tail(next, true));
-                }
-                Parsed::Record { tag, payload, next } => {
-                    self.apply(log, tag, payload).map_err(at)?;
-                    offset = next;
-                }
                 Parsed::Damaged(damage) => return Err(at(damage)),
                 Parsed::End | Parsed::Torn if !last => return Err(at(Damage::NoSeal)),
                 Parsed::End | Parsed::Torn => {
@@ -183,12 +197,15 @@ impl SegmentReader<'_> {
         Tail { end: end as u64, file_len: self.bytes.len() as u64, sealed, torn }
     }
 
-    fn apply(&mut self, log: &mut Recovered, tag: Tag, payload: &[u8]) -> Result<(), Damage> {
+    fn apply(&mut self, log: &mut Recovered, tag: Tag, text: &[u8]) -> Result<(), Damage> {
         match tag {
-            Tag::Vote => log.marks.vote = Some(payload.to_vec()),
-            Tag::Committed => log.marks.committed = Some(payload.to_vec()),
+            Tag::Checkpoint => {
+                log.marks = postcard::from_bytes(text).map_err(|_| Damage::Payload)?;
+            }
+            Tag::Vote => log.marks.vote = Some(text.to_vec()),
+            Tag::Committed => log.marks.committed = Some(text.to_vec()),
             Tag::Append => {
-                let (index, entry) = split_index(payload)?;
+                let (index, entry) = split_index(text)?;
                 let expected = log.entries.back().map_or(index, |(last, _)| last + 1);
                 if index != expected {
                     return Err(Damage::Sequence { expected, found: index });
@@ -197,22 +214,22 @@ impl SegmentReader<'_> {
                 log.entries.push_back((index, entry.to_vec()));
             }
             Tag::Truncate => {
-                let (since, _) = split_index(payload)?;
+                let (since, _) = split_index(text)?;
                 log.entries.truncate(log.entries.partition_point(|(index, _)| *index < since));
             }
             Tag::Purge => {
-                let (upto, id) = split_index(payload)?;
+                let (upto, id) = split_index(text)?;
                 log.entries.drain(..log.entries.partition_point(|(index, _)| *index <= upto));
                 log.marks.purged = Some((upto, id.to_vec()));
             }
-            // Both are handled where segments begin and end; elsewhere they are out of place.
-            Tag::Checkpoint | Tag::Seal => return Err(Damage::Payload),
+            // Ends the replay.
+            Tag::Seal => return Err(Damage::Payload),
         }
         Ok(())
     }
 }
 
-fn split_index(payload: &[u8]) -> Result<(u64, &[u8]), Damage> {
-    let (index, rest) = payload.split_first_chunk().ok_or(Damage::Payload)?;
+fn split_index(text: &[u8]) -> Result<(u64, &[u8]), Damage> {
+    let (index, rest) = text.split_first_chunk().ok_or(Damage::Payload)?;
     Ok((u64::from_le_bytes(*index), rest))
 }

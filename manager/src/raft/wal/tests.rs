@@ -6,16 +6,32 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::super::keyring::{Keyring, Lock};
 use super::error::Damage;
 use super::format::{self, Parsed, Place, Tag};
 use super::recover::segment_path;
+use super::seal::{Sealer, SegmentKey};
 use super::*;
 
 /// Small, so that a few entries fill a segment.
 const SEGMENT: u64 = 4096;
 
+fn try_open(dir: &Path) -> Result<(Wal, Recovered), WalError> {
+    Wal::open(dir, SEGMENT, &at_rest(dir))
+}
+
 fn open(dir: &Path) -> (Wal, Recovered) {
-    Wal::open(dir, SEGMENT).unwrap()
+    try_open(dir).unwrap()
+}
+
+/// The keys lie beside the log, as in a manager's folder.
+fn at_rest(dir: &Path) -> AtRest {
+    AtRest::new(Keyring::open(&dir.with_extension("keys"), None).unwrap())
+}
+
+/// What writes the first segment's records.
+fn sealer(dir: &Path) -> Sealer {
+    Sealer::new(SegmentKey::new(&at_rest(dir).keyring.current().1, 1)).unwrap()
 }
 
 fn write(wal: &Wal, op: Op) {
@@ -115,7 +131,7 @@ fn an_entry_larger_than_a_segment_gets_one_of_its_own() {
 fn a_folder_has_one_owner() {
     let dir = TempDir::new().unwrap();
     let (wal, _) = open(dir.path());
-    assert!(matches!(Wal::open(dir.path(), SEGMENT), Err(WalError::Locked { .. })));
+    assert!(matches!(try_open(dir.path()), Err(WalError::Locked { .. })));
     wal.close();
     open(dir.path());
     let (done, wait) = channel();
@@ -194,7 +210,7 @@ fn any_flipped_byte_before_the_last_record_is_named_and_changes_nothing() {
             }
             fs::write(path, &damaged).unwrap();
             let before = contents(dir.path());
-            let err = Wal::open(dir.path(), SEGMENT).unwrap_err();
+            let err = try_open(dir.path()).unwrap_err();
             let named = match &err {
                 WalError::Corrupt { file, offset, .. } => file == path && *offset as usize <= at,
                 WalError::UnknownVersion { file, .. } => file == path && (8..10).contains(&at),
@@ -217,7 +233,7 @@ fn rot_in_the_last_record_is_told_from_a_torn_write() {
     let (starts, _) = offsets(&damaged, 1);
     damaged[starts[1] + 1000] ^= 0x10;
     fs::write(path, &damaged).unwrap();
-    let err = Wal::open(dir.path(), SEGMENT).unwrap_err();
+    let err = try_open(dir.path()).unwrap_err();
     assert!(matches!(err, WalError::Corrupt { damage: Damage::Checksum, .. }), "{err}");
 }
 
@@ -235,12 +251,12 @@ fn an_older_segment_must_be_whole_and_there() {
     let mut cut = whole.clone();
     cut[*starts.last().unwrap()..end].fill(0);
     fs::write(&all[1], &cut).unwrap();
-    let err = Wal::open(dir.path(), SEGMENT).unwrap_err();
+    let err = try_open(dir.path()).unwrap_err();
     assert!(
         matches!(&err, WalError::Corrupt { file, damage: Damage::NoSeal, .. } if *file == all[1])
     );
     fs::remove_file(&all[1]).unwrap();
-    let err = Wal::open(dir.path(), SEGMENT).unwrap_err();
+    let err = try_open(dir.path()).unwrap_err();
     assert!(matches!(&err, WalError::Missing { file } if *file == all[1]), "{err}");
     fs::write(&all[1], &whole).unwrap();
     open(dir.path());
@@ -254,7 +270,7 @@ fn a_newer_version_is_refused_by_name() {
     let mut newer = fs::read(path).unwrap();
     newer[8] = 2;
     fs::write(path, &newer).unwrap();
-    let err = Wal::open(dir.path(), SEGMENT).unwrap_err();
+    let err = try_open(dir.path()).unwrap_err();
     let text = format!("{} has format version 2, this build knows up to 1", path.display());
     assert_eq!(err.to_string(), text);
     assert_eq!(fs::read(path).unwrap(), newer);
@@ -274,7 +290,7 @@ fn a_crash_between_segments_loses_nothing() {
     let (_, end) = offsets(&bytes, 1);
     let place = Place { segment: 1, offset: end, durable: end as u32 };
     let mut seal = Vec::new();
-    format::encode_record(&mut seal, place, Tag::Seal, &[]);
+    format::encode_record(&mut seal, place, Tag::Seal, &[], &sealer(dir.path()));
     bytes[end..end + seal.len()].copy_from_slice(&seal);
     fs::write(&path, bytes).unwrap();
     fs::write(dir.path().join("spare.tmp"), b"half").unwrap();
@@ -284,6 +300,104 @@ fn a_crash_between_segments_loses_nothing() {
     drop(wal);
     assert_eq!(segments(dir.path()).len(), 2);
     assert_eq!(indexes(&open(dir.path()).1), [1, 2, 3, 4]);
+}
+
+#[test]
+fn nothing_of_an_entry_is_readable_on_the_disk() {
+    let dir = TempDir::new().unwrap();
+    let (wal, _) = open(dir.path());
+    let secret = b"a secret that no disk may show";
+    write(&wal, Op::Vote(secret.to_vec()));
+    append(&wal, 1, secret);
+    append(&wal, 2, &[7; 5000]);
+    drop(wal);
+    for (path, bytes) in contents(dir.path()) {
+        let shown = bytes.windows(8).any(|w| secret.windows(8).any(|s| s == w));
+        assert!(!shown, "{}", path.display());
+    }
+}
+
+#[test]
+fn an_entry_that_was_moved_or_exchanged_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (wal, _) = open(dir.path());
+    append(&wal, 1, b"number one");
+    append(&wal, 2, b"number two");
+    drop(wal);
+    let path = &segments(dir.path())[0];
+    let whole = fs::read(path).unwrap();
+    let (starts, _) = offsets(&whole, 1);
+    let Parsed::Record { payload, .. } = format::parse_record(&whole, 1, starts[1]) else {
+        panic!("a record")
+    };
+    // With sound checksums: by someone who knows the format, but not the key.
+    let mut forged = Vec::new();
+    let other = Sealer::new(SegmentKey::new(&swarmnet_pki::SecretKey::from_bytes([1; 32]), 1));
+    let place = Place { segment: 1, offset: starts[2], durable: starts[2] as u32 };
+    let text = vec![0; payload.len() - super::seal::OVERHEAD];
+    format::encode_record(&mut forged, place, Tag::Append, &[&text], &other.unwrap());
+    let mut damaged = whole.clone();
+    damaged[starts[2]..starts[2] + forged.len()].copy_from_slice(&forged);
+    fs::write(path, &damaged).unwrap();
+    let err = try_open(dir.path()).unwrap_err();
+    let named = matches!(&err, WalError::Corrupt { file, offset, damage: Damage::Seal }
+        if file == path && *offset as usize == starts[2]);
+    assert!(named, "{err}");
+    assert_eq!(fs::read(path).unwrap(), damaged);
+}
+
+#[test]
+fn no_nonce_comes_twice_when_a_cut_record_is_written_anew() {
+    let dir = TempDir::new().unwrap();
+    let (wal, _) = open(dir.path());
+    append(&wal, 1, b"first life");
+    drop(wal);
+    let path = &segments(dir.path())[0];
+    let whole = fs::read(path).unwrap();
+    let (starts, end) = offsets(&whole, 1);
+    let mut torn = whole.clone();
+    torn[end - 8..].fill(0);
+    fs::write(path, &torn).unwrap();
+    let (wal, _) = open(dir.path());
+    append(&wal, 1, b"first life");
+    drop(wal);
+    let again = fs::read(path).unwrap();
+    assert_ne!(whole[starts[1]..end], again[starts[1]..end], "same text, same place, another seal");
+}
+
+#[test]
+fn after_a_change_of_the_key_old_segments_are_read_and_new_ones_sealed_anew() {
+    let dir = TempDir::new().unwrap();
+    let at_rest = at_rest(dir.path());
+    let (wal, _) = Wal::open(dir.path(), SEGMENT, &at_rest).unwrap();
+    append(&wal, 1, b"old");
+    at_rest.keyring.set_lock(Lock { version: 1, key: None }).unwrap();
+    append(&wal, 2, b"old too");
+    write(&wal, Op::Roll);
+    append(&wal, 3, b"new");
+    drop(wal);
+    let keys: Vec<_> = segments(dir.path())
+        .iter()
+        .zip(1..)
+        .map(|(path, n)| format::check_segment_header(&fs::read(path).unwrap(), n).unwrap())
+        .collect();
+    assert_eq!(keys, [1, 2]);
+    // A crash before the log was rolled: the next opening does it.
+    at_rest.keyring.set_lock(Lock { version: 2, key: None }).unwrap();
+    let (wal, again) = open(dir.path());
+    assert_eq!(indexes(&again), [1, 2, 3]);
+    assert_eq!(wal.keys(), &[1, 2].into());
+    assert_eq!(segments(dir.path()).len(), 3);
+    write(&wal, Op::Purge { upto: 3, id: Vec::new() });
+    drop(wal);
+    let (wal, _) = open(dir.path());
+    assert_eq!(wal.keys(), &[3].into());
+    drop(wal);
+    // The keys of another machine.
+    let other = TempDir::new().unwrap();
+    let other = AtRest::new(Keyring::open(other.path(), None).unwrap());
+    let err = Wal::open(dir.path(), SEGMENT, &other).unwrap_err();
+    assert!(matches!(err, WalError::NoKey { key: 3, .. }), "{err}");
 }
 
 /// What the log should say after each op.
@@ -398,7 +512,7 @@ proptest! {
         let end = (at + garbage.len()).min(bytes.len());
         bytes[at..end].copy_from_slice(&garbage[..end - at]);
         fs::write(path, bytes).unwrap();
-        if let Ok((_wal, recovered)) = Wal::open(dir.path(), SEGMENT) {
+        if let Ok((_wal, recovered)) = try_open(dir.path()) {
             prop_assert!(recovered.entries.len() <= 2);
         }
     }

@@ -8,16 +8,17 @@
 //! a failed `fdatasync` may have dropped the pages it could not write.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 
 use super::error::WalError;
 use super::format::{self, Place, Tag};
-use super::housekeeper::{Housekeeper, Spare, create_spare, sync_dir};
-use super::recover::{Marks, Segment, Tail, segment_path};
+use super::housekeeper::{Housekeeper, Spare, create_spare};
+use super::recover::{Marks, Scan, Segment, segment_path};
+use super::seal::{Sealer, SegmentKey};
+use crate::raft::disk::{AtRest, Disk};
 
 /// A first segment is this long; each next one four times as long, up to the configured length. A small cluster stays small.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -44,6 +45,8 @@ pub(in crate::raft) enum Op {
     },
     /// Written, not flushed.
     Committed(Vec<u8>),
+    /// There is another data key: what follows goes into a segment that is sealed with it.
+    Roll,
 }
 
 /// Called once, from the writer's thread.
@@ -58,15 +61,15 @@ pub(super) struct Writer {
     dir: PathBuf,
     /// Length of a full-grown segment.
     segment_bytes: u64,
+    at_rest: AtRest,
     marks: Marks,
     /// Oldest first; the last one is written to.
     segments: VecDeque<Segment>,
-    file: File,
+    current: Current,
     /// Offset of the next write.
     position: u64,
     /// Everything before this offset is on disk.
     durable: u64,
-    file_len: u64,
     housekeeper: Housekeeper,
     /// Encoded records to be written at `position`.
     staged: Vec<u8>,
@@ -76,64 +79,99 @@ pub(super) struct Writer {
     failed: Option<String>,
 }
 
+/// The file of the segment that is written to.
+struct Current {
+    file: File,
+    path: PathBuf,
+    sealer: Sealer,
+    /// Offset of the next record when it was opened.
+    end: u64,
+    /// Its length.
+    bytes: u64,
+}
+
+/// What an opening found besides.
+struct Parts {
+    housekeeper: Housekeeper,
+    marks: Marks,
+    segments: VecDeque<Segment>,
+}
+
 // === impl Writer ===
 
 impl Writer {
-    /// Opens the last segment for writing, or makes the first one; clears a torn tail.
+    /// Opens the last segment for writing, or makes the first one; clears a torn tail. A segment that is full, or sealed with an older
+    /// data key than is in use now, is followed by a new one at once.
     pub(super) fn open(
         dir: &Path,
         segment_bytes: u64,
-        marks: Marks,
-        segments: VecDeque<Segment>,
-        tail: Option<Tail>,
+        at_rest: &AtRest,
+        scan: Scan,
     ) -> Result<Self, WalError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |source| WalError::Io { action, path, source }
         };
-        let housekeeper = Housekeeper::start(dir).map_err(io("serve", dir))?;
-        let (Some(number), Some(tail)) = (segments.back().map(|last| last.number), tail) else {
+        let Scan { recovered, segments, tail } = scan;
+        let marks = recovered.marks;
+        let housekeeper = Housekeeper::start(dir, &at_rest.disk).map_err(io("serve", dir))?;
+        let Some((last, tail)) = segments.back().copied().zip(tail) else {
             let bytes = segment_bytes.min(FIRST_SEGMENT_BYTES);
-            let spare = create_spare(dir, bytes).map_err(io("create a segment in", dir))?;
-            let (file, end) = found_segment(dir, &spare, 1, &marks)
+            let spare =
+                create_spare(&*at_rest.disk, dir, bytes).map_err(io("create a segment in", dir))?;
+            let made = found_segment(dir, spare, 1, &marks, at_rest)
                 .map_err(io("create", &segment_path(dir, 1)))?;
-            let segments = VecDeque::from([Segment { number: 1, last_index: None }]);
-            let writer = Self::at(dir, segment_bytes, marks, segments, (file, housekeeper));
-            return Ok(Self { position: end, durable: end, file_len: bytes, ..writer });
+            let parts = Parts { housekeeper, marks, segments };
+            return Ok(Self::at(dir, segment_bytes, at_rest, made, parts));
         };
-        let path = segment_path(dir, number);
-        let file = File::options().read(true).write(true).open(&path).map_err(io("open", &path))?;
+        let path = segment_path(dir, last.number);
+        let file = at_rest.disk.open(&path).map_err(io("open", &path))?;
         if tail.torn {
             tracing::warn!(file = %path.display(), offset = tail.end, "cut an unfinished write off the log");
-            clear(&file, tail.end, tail.file_len).map_err(io("clear the end of", &path))?;
+            clear(&*at_rest.disk, (&file, &path), tail.end, tail.file_len)
+                .map_err(io("clear the end of", &path))?;
         }
         // Bytes in the page cache may not be on disk yet when only the process died.
-        file.sync_data().map_err(io("flush", &path))?;
-        let mut writer = Self::at(dir, segment_bytes, marks, segments, (file, housekeeper));
-        (writer.position, writer.durable, writer.file_len) = (tail.end, tail.end, tail.file_len);
+        at_rest.disk.sync(&file, &path).map_err(io("flush", &path))?;
+        let Some(data_key) = at_rest.keyring.get(last.key) else {
+            let keys = at_rest.keyring.file().to_owned();
+            return Err(WalError::NoKey { file: path, key: last.key, keys });
+        };
+        let sealer = Sealer::new(SegmentKey::new(&data_key, last.number))
+            .map_err(|err| io("seal", &path)(io::Error::other(err)))?;
+        let current =
+            Current { file, path: path.clone(), sealer, end: tail.end, bytes: tail.file_len };
+        let parts = Parts { housekeeper, marks, segments };
+        let mut writer = Self::at(dir, segment_bytes, at_rest, (last, current), parts);
         if tail.sealed {
             writer.open_next(0).map_err(io("create the segment after", &path))?;
+        } else if last.key != at_rest.keyring.current().0 {
+            writer.roll().map_err(io("create the segment after", &path))?;
         }
         Ok(writer)
     }
 
+    /// Writing to `last`, which is the newest of `parts.segments` or the first there is.
     fn at(
         dir: &Path,
         segment_bytes: u64,
-        marks: Marks,
-        segments: VecDeque<Segment>,
-        (file, housekeeper): (File, Housekeeper),
+        at_rest: &AtRest,
+        (last, current): (Segment, Current),
+        mut parts: Parts,
     ) -> Self {
+        if parts.segments.is_empty() {
+            parts.segments.push_back(last);
+        }
         Self {
             dir: dir.to_owned(),
             segment_bytes,
-            marks,
-            segments,
-            file,
-            position: 0,
-            durable: 0,
-            file_len: 0,
-            housekeeper,
+            at_rest: at_rest.clone(),
+            marks: parts.marks,
+            segments: parts.segments,
+            position: current.end,
+            durable: current.end,
+            current,
+            housekeeper: parts.housekeeper,
             staged: Vec::new(),
             answers: Vec::new(),
             flush_needed: false,
@@ -154,7 +192,7 @@ impl Writer {
             self.answer(written);
         }
         if self.failed.is_none()
-            && let Err(err) = self.file.sync_data()
+            && let Err(err) = self.at_rest.disk.sync(&self.current.file, &self.current.path)
         {
             tracing::warn!(%err, "cannot flush the log while closing it");
         }
@@ -173,8 +211,7 @@ impl Writer {
     /// Answers everything taken since the last answer; an error stops the log.
     fn answer(&mut self, result: io::Result<()>) {
         if let Err(err) = result {
-            let file = segment_path(&self.dir, self.current().number);
-            let cause = format!("{}: {err}", file.display());
+            let cause = format!("{}: {err}", self.current.path.display());
             tracing::error!(%cause, "the Raft log cannot be written and stops");
             self.failed = Some(cause);
         }
@@ -209,6 +246,7 @@ impl Writer {
                 self.marks.committed = Some(committed);
                 return Ok(());
             }
+            Op::Roll => return self.roll(),
         }
         self.flush_needed = true;
         Ok(())
@@ -220,12 +258,12 @@ impl Writer {
             return Err(io::Error::other(format!("a record of {len} bytes is too long")));
         }
         let needed = format::record_len(len) + format::SEAL_LEN;
-        if self.end() + needed as u64 > self.file_len {
+        if self.end() + needed as u64 > self.current.bytes {
             self.seal()?;
             self.open_next(needed as u64)?;
         }
         let place = self.place();
-        format::encode_record(&mut self.staged, place, tag, payload);
+        format::encode_record(&mut self.staged, place, tag, payload, &self.current.sealer);
         Ok(())
     }
 
@@ -236,13 +274,13 @@ impl Writer {
 
     fn place(&self) -> Place {
         Place {
-            segment: self.current().number,
+            segment: self.last().number,
             offset: self.end() as usize,
             durable: u32::try_from(self.durable).expect("a segment is shorter than 4 GiB"),
         }
     }
 
-    fn current(&self) -> Segment {
+    fn last(&self) -> Segment {
         *self.segments.back().expect("a writer has a segment")
     }
 
@@ -251,15 +289,16 @@ impl Writer {
         if self.failed.is_some() {
             return Ok(());
         }
-        self.file.write_all_at(&self.staged, self.position)?;
+        let disk = &self.at_rest.disk;
+        disk.write_at(&self.current.file, &self.current.path, &self.staged, self.position)?;
         self.position += self.staged.len() as u64;
         self.staged.clear();
         if std::mem::take(&mut self.flush_needed) {
-            self.file.sync_data()?;
+            disk.sync(&self.current.file, &self.current.path)?;
             self.durable = self.position;
             self.drop_purged_segments();
         }
-        if self.position > self.file_len / 2 {
+        if self.position > self.current.bytes / 2 {
             self.housekeeper.prepare(self.next_len());
         }
         Ok(())
@@ -268,9 +307,14 @@ impl Writer {
     /// Ends the current segment for good. What is staged is on disk afterwards, though not answered yet.
     fn seal(&mut self) -> io::Result<()> {
         let place = self.place();
-        format::encode_record(&mut self.staged, place, Tag::Seal, &[]);
+        format::encode_record(&mut self.staged, place, Tag::Seal, &[], &self.current.sealer);
         self.flush_needed = true;
         self.write_group()
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.seal()?;
+        self.open_next(0)
     }
 
     /// Goes on in a new segment that has room for `needed` bytes.
@@ -278,17 +322,17 @@ impl Writer {
         let marks = postcard::to_stdvec(&self.marks).map_err(io::Error::other)?;
         let head = format::SEGMENT_HEADER_LEN + format::record_len(marks.len());
         let spare = self.housekeeper.take(self.next_len().max(needed + head as u64))?;
-        let number = self.current().number + 1;
-        let bytes = spare.bytes;
-        let (file, end) = found_segment(&self.dir, &spare, number, &self.marks)?;
-        self.file = file;
-        (self.position, self.durable, self.file_len) = (end, end, bytes);
-        self.segments.push_back(Segment { number, last_index: None });
+        let number = self.last().number + 1;
+        let (segment, current) =
+            found_segment(&self.dir, spare, number, &self.marks, &self.at_rest)?;
+        (self.position, self.durable) = (current.end, current.end);
+        self.current = current;
+        self.segments.push_back(segment);
         Ok(())
     }
 
     fn next_len(&self) -> u64 {
-        self.file_len.saturating_mul(SEGMENT_GROWTH).min(self.segment_bytes)
+        self.current.bytes.saturating_mul(SEGMENT_GROWTH).min(self.segment_bytes)
     }
 
     /// Gives up the oldest segments of which every entry is purged. The purge is on disk by now.
@@ -306,65 +350,38 @@ impl Writer {
     }
 }
 
-/// Turns a spare into a segment: head and marks are on disk before the file has its name. Returns the offset of the next record.
-fn found_segment(dir: &Path, spare: &Spare, number: u64, marks: &Marks) -> io::Result<(File, u64)> {
-    let mut head = format::encode_segment_header(number).to_vec();
+/// Turns a spare into a segment, sealed with the present data key: head and marks are on disk before the file has its name.
+fn found_segment(
+    dir: &Path,
+    spare: Spare,
+    number: u64,
+    marks: &Marks,
+    at_rest: &AtRest,
+) -> io::Result<(Segment, Current)> {
+    let (key, data_key) = at_rest.keyring.current();
+    let sealer = Sealer::new(SegmentKey::new(&data_key, number)).map_err(io::Error::other)?;
+    let mut head = format::encode_segment_header(number, key).to_vec();
     let place = Place { segment: number, offset: head.len(), durable: 0 };
     let marks = postcard::to_stdvec(marks).map_err(io::Error::other)?;
-    format::encode_record(&mut head, place, Tag::Checkpoint, &[&marks]);
-    spare.file.write_all_at(&head, 0)?;
-    spare.file.sync_data()?;
-    fs::rename(&spare.path, segment_path(dir, number))?;
-    sync_dir(dir)?;
-    Ok((spare.file.try_clone()?, head.len() as u64))
+    format::encode_record(&mut head, place, Tag::Checkpoint, &[&marks], &sealer);
+    let (disk, path) = (&at_rest.disk, segment_path(dir, number));
+    disk.write_at(&spare.file, &spare.path, &head, 0)?;
+    disk.sync(&spare.file, &spare.path)?;
+    disk.rename(&spare.path, &path)?;
+    disk.sync_dir(dir)?;
+    let (end, bytes) = (head.len() as u64, spare.bytes);
+    let current = Current { file: spare.file, path, sealer, end, bytes };
+    Ok((Segment { number, last_index: None, key }, current))
 }
 
 /// Zeroes what an unfinished write left, so that none of it can be taken for a record later.
-fn clear(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn clear(disk: &dyn Disk, (file, path): (&File, &Path), from: u64, to: u64) -> io::Result<()> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut at = from;
     while at < to {
         let chunk = (to - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..chunk as usize], at)?;
+        disk.write_at(file, path, &ZEROS[..chunk as usize], at)?;
         at += chunk;
     }
-    file.sync_data()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{channel, sync_channel};
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    #[test]
-    fn after_a_failed_write_nothing_is_written_any_more() {
-        let dir = TempDir::new().unwrap();
-        let opened = Writer::open(dir.path(), 1 << 12, Marks::default(), VecDeque::new(), None);
-        let mut writer = opened.unwrap();
-        let path = segment_path(dir.path(), 1);
-        let before = fs::read(&path).unwrap();
-        // A handle that cannot be written to stands for a disk that fails.
-        writer.file = File::open(&path).unwrap();
-        let (queue, requests) = sync_channel(8);
-        let (answer, answers) = channel();
-        // More than a segment: a rotation must not hide the failure either.
-        for index in 1..=6 {
-            let answer = answer.clone();
-            let done: Done = Box::new(move |result| answer.send(result).unwrap());
-            queue.send(Request { op: Op::Append(vec![(index, vec![1; 1000])]), done }).unwrap();
-        }
-        drop((queue, answer));
-        writer.run(&requests);
-        let answers: Vec<_> = answers.iter().collect();
-        assert_eq!(answers.len(), 6);
-        for answer in answers {
-            let err = answer.unwrap_err().to_string();
-            assert!(err.starts_with("the log stopped after an error: "), "{err}");
-        }
-        assert_eq!(fs::read(&path).unwrap(), before);
-        assert!(!segment_path(dir.path(), 2).exists());
-    }
+    disk.sync(file, path)
 }
