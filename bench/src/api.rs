@@ -31,7 +31,7 @@ impl Api {
     pub(crate) fn new(lab: &Lab, node: &str, manager: &str) -> Result<Self> {
         let state = Path::new(lab.folder(node)?).join("state");
         let certs = state.join("certs");
-        let identity = NodeIdentity::load(&certs)?
+        let identity = NodeIdentity::load(&certs, None)?
             .with_context(|| format!("{node} has no certificate in {}", certs.display()))?;
         let to = format!("{}:{CONTROL_PORT}", lab.address(manager)?).parse()?;
         let (netns, tls, sandboxes) =

@@ -152,7 +152,7 @@ async fn start(
     supervisor: &Supervisor,
 ) -> Result<Started, CliError> {
     let store = Arc::new(LocalStore::open(paths).map_err(CliError::failure)?);
-    let identity = NodeIdentity::load(&paths.certs()).map_err(CliError::failure)?;
+    let identity = NodeIdentity::load(&paths.certs(), None).map_err(CliError::failure)?;
     let host: Arc<dyn Host> = Arc::new(KernelHost);
     let config = AgentConfig {
         paths: paths.clone(),

@@ -4,12 +4,17 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::sealed::SealedError;
+
 /// Errors of the CA, of identities and of TLS configurations.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// The operating system's random generator failed.
     #[error("the system's random generator gives no bytes")]
     Random,
+    /// A sealed file was refused.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
     /// rcgen could not build or sign `what`.
     #[error("cannot make {what}")]
     Make {

@@ -1,6 +1,7 @@
 //! A node's own identity: its key, its certificate, and the roots it trusts; in memory and on disk.
 //!
-//! Files in `<state>/certs`: `node.key` (mode 0600; made once, kept for the node's life), `ca.crt` (roots), `node.crt`
+//! Files in `<state>/certs`: `node.key` (mode 0600; made once, kept for the node's life; sealed on a manager of a cluster that locks
+//! its managers), `ca.crt` (roots), `node.crt`
 //! (written last: its presence means that the node has joined). Each is replaced whole by write, fsync, rename, so a
 //! crash leaves the old or the new one. A file that is damaged, of a newer format or not of one piece with the others is
 //! refused by name, and nothing is changed. The functions that touch files block; they are for start-up and renewal.
@@ -10,6 +11,7 @@
 
 pub(crate) mod files;
 pub(crate) mod pem;
+mod sealed_key;
 
 use std::fmt;
 use std::path::Path;
@@ -25,6 +27,7 @@ use crate::ca::{self, BACKDATE};
 use crate::error::PkiError;
 use crate::fingerprint::Fingerprint;
 use crate::peer::Peer;
+use crate::secret_key::SecretKey;
 use crate::tls::verify;
 
 pub const KEY_FILE: &str = "node.key";
@@ -76,7 +79,7 @@ impl NodeKey {
     /// # Errors
     /// Names the file that cannot be read, used or written.
     pub fn ensure(dir: &Path) -> Result<Self, PkiError> {
-        if let Some(key) = Self::load(dir)? {
+        if let Some(key) = Self::load(dir, None)? {
             return Ok(key);
         }
         let key = Self::generate()?;
@@ -84,10 +87,26 @@ impl NodeKey {
         Ok(key)
     }
 
-    fn load(dir: &Path) -> Result<Option<Self>, PkiError> {
+    fn load(dir: &Path, seal: Option<&SecretKey>) -> Result<Option<Self>, PkiError> {
         let Some(text) = files::read(dir, KEY_FILE)? else { return Ok(None) };
-        let key = pem::key(&text).map_err(|err| files::content(dir, KEY_FILE, err))?;
+        let at = |err| files::content(dir, KEY_FILE, err);
+        let text = sealed_key::open(text, seal).map_err(at)?;
+        let key = pem::key(&text).map_err(at)?;
         Ok(Some(Self(Arc::new(key))))
+    }
+
+    /// Brings the key's file into the form it is to have: sealed with this key, or plain. One that has it is left alone.
+    ///
+    /// # Errors
+    /// Names the file; the old one is then still whole.
+    pub fn protect(&self, dir: &Path, seal: Option<&SecretKey>) -> Result<(), PkiError> {
+        let present = files::read(dir, KEY_FILE)?;
+        if present.is_some_and(|text| sealed_key::is_sealed(&text) == seal.is_some()) {
+            return Ok(());
+        }
+        let plain = self.0.serialize_pem();
+        let text = seal.map_or_else(|| Ok(plain.clone()), |seal| sealed_key::seal(&plain, seal))?;
+        files::write(dir, KEY_FILE, &text)
     }
 
     /// A certificate request (DER, PKCS #10) signed by this key. Its subject is empty: the CA decides every name.
@@ -135,13 +154,13 @@ impl NodeIdentity {
         Ok(Self { key, chain, chain_pem, roots, roots_pem, peer })
     }
 
-    /// The identity in `dir`; `None` when the node has not joined.
+    /// The identity in `dir`; `None` when the node has not joined. `seal`: what opens a sealed key.
     ///
     /// # Errors
     /// Names the file that cannot be read or used.
-    pub fn load(dir: &Path) -> Result<Option<Self>, PkiError> {
+    pub fn load(dir: &Path, seal: Option<&SecretKey>) -> Result<Option<Self>, PkiError> {
         let Some(chain_pem) = files::read(dir, CERT_FILE)? else { return Ok(None) };
-        let key = NodeKey::load(dir)?.ok_or_else(|| files::missing(dir, KEY_FILE))?;
+        let key = NodeKey::load(dir, seal)?.ok_or_else(|| files::missing(dir, KEY_FILE))?;
         let roots_pem = files::read(dir, CA_FILE)?.ok_or_else(|| files::missing(dir, CA_FILE))?;
         pem::certs("CA certificate", &roots_pem)
             .map_err(|err| files::content(dir, CA_FILE, err))?;
@@ -150,12 +169,27 @@ impl NodeIdentity {
             .map_err(|err| files::content(dir, CERT_FILE, err))
     }
 
-    /// Writes the three files, the certificate last.
+    /// Who the certificate in `dir` says that this node is: all that can be known while its key is locked. `None` when the node has not
+    /// joined.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or used.
+    pub fn stored_peer(dir: &Path) -> Result<Option<Peer>, PkiError> {
+        let Some(chain_pem) = files::read(dir, CERT_FILE)? else { return Ok(None) };
+        let peer =
+            pem::certs("certificate", &chain_pem).and_then(|chain| Peer::from_der(&chain[0]));
+        peer.map(Some).map_err(|err| files::content(dir, CERT_FILE, err))
+    }
+
+    /// Writes the files, the certificate last. The key's file, made once for the node's life, stays as it is when it is there:
+    /// [`NodeKey::protect`] says in which form.
     ///
     /// # Errors
     /// [`PkiError::File`] names the file; those before it are written.
     pub fn store(&self, dir: &Path) -> Result<(), PkiError> {
-        files::write(dir, KEY_FILE, &self.key.0.serialize_pem())?;
+        if files::read(dir, KEY_FILE)?.is_none() {
+            files::write(dir, KEY_FILE, &self.key.0.serialize_pem())?;
+        }
         files::write(dir, CA_FILE, &self.roots_pem)?;
         files::write(dir, CERT_FILE, &self.chain_pem)
     }

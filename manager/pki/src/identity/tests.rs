@@ -50,7 +50,7 @@ impl Fixture {
         let snapshot =
             || [KEY_FILE, CERT_FILE, CA_FILE].map(|f| fs::read(self.path().join(f)).ok());
         let before = snapshot();
-        let text = NodeIdentity::load(self.path()).expect_err("refused").to_string();
+        let text = NodeIdentity::load(self.path(), None).expect_err("refused").to_string();
         let path = self.path().join(file).display().to_string();
         assert!(text.starts_with(&path) && text.contains(words), "{text}");
         assert_eq!(snapshot(), before);
@@ -60,9 +60,9 @@ impl Fixture {
 #[test]
 fn identity_survives_a_restart() {
     let fixture = Fixture::new();
-    assert!(NodeIdentity::load(fixture.path()).expect("no error").is_none(), "not joined");
+    assert!(NodeIdentity::load(fixture.path(), None).expect("no error").is_none(), "not joined");
     let stored = fixture.stored();
-    let loaded = NodeIdentity::load(fixture.path()).expect("no error").expect("joined");
+    let loaded = NodeIdentity::load(fixture.path(), None).expect("no error").expect("joined");
     assert_eq!(loaded.peer(), stored.peer());
     assert!(loaded.trusts(fixture.ca.fingerprint()));
     let mode = |file| fs::metadata(fixture.path().join(file)).expect("a file").permissions().mode();
@@ -84,7 +84,10 @@ fn wrong_files_are_refused_by_name() {
     let fixture = Fixture::new();
     let stored = fixture.stored();
     let path = |file: &str| fixture.path().join(file);
-    let restore = || stored.store(fixture.path()).expect("stored");
+    let restore = || {
+        drop(fs::remove_file(path(KEY_FILE)));
+        stored.store(fixture.path()).expect("stored");
+    };
 
     fs::write(path(CERT_FILE), "").expect("written");
     fixture.refuses(CERT_FILE, "no certificate found");
@@ -114,7 +117,7 @@ fn wrong_files_are_refused_by_name() {
     fs::remove_file(path(KEY_FILE)).expect("removed");
     fixture.refuses(KEY_FILE, "not found");
     restore();
-    assert!(NodeIdentity::load(fixture.path()).is_ok_and(|found| found.is_some()));
+    assert!(NodeIdentity::load(fixture.path(), None).is_ok_and(|found| found.is_some()));
 }
 
 #[test]
@@ -137,4 +140,30 @@ fn the_clock_judges_but_does_not_refuse() {
     assert_eq!(identity.validity(ended + DAY), Validity::Expired { ended });
     assert_eq!(identity.renew_at(0), fixture.now + DAY * 45);
     assert_eq!(identity.renew_at(255), fixture.now + DAY * 72);
+}
+
+#[test]
+fn a_sealed_key_opens_with_its_seal_only_and_lies_open_nowhere() {
+    let fixture = Fixture::new();
+    let stored = fixture.stored();
+    let (seal, other) = (SecretKey::from_bytes([1; 32]), SecretKey::from_bytes([2; 32]));
+    let plain = fs::read_to_string(fixture.path().join(KEY_FILE)).expect("a key");
+    stored.key().protect(fixture.path(), Some(&seal)).expect("sealed");
+    let secret = plain.lines().nth(2).expect("a line of base64");
+    for name in [KEY_FILE, CERT_FILE, CA_FILE] {
+        let text = fs::read_to_string(fixture.path().join(name)).expect("a file");
+        assert!(!text.contains(secret), "{name}");
+    }
+    fixture.refuses(KEY_FILE, "the node key is encrypted");
+    let err = NodeIdentity::load(fixture.path(), Some(&other)).expect_err("another seal");
+    assert!(err.to_string().ends_with("the node key does not open with this key"), "{err}");
+    let loaded = NodeIdentity::load(fixture.path(), Some(&seal)).expect("opens").expect("joined");
+    assert_eq!(loaded.peer(), stored.peer());
+    let peer = NodeIdentity::stored_peer(fixture.path()).expect("readable").expect("joined");
+    assert_eq!(peer, *stored.peer(), "known without any key");
+    // A renewal keeps the form of the key.
+    loaded.store(fixture.path()).expect("stored");
+    fixture.refuses(KEY_FILE, "the node key is encrypted");
+    loaded.key().protect(fixture.path(), None).expect("plain again");
+    assert!(NodeIdentity::load(fixture.path(), None).expect("readable").is_some());
 }

@@ -45,7 +45,7 @@ fn entry(leader: u64, index: u64) -> Entry {
 
 /// A log whose vote says that `leader` leads.
 async fn log(dir: &TempDir, leader: u64) -> LogStore {
-    let mut log = LogStore::open(&dir.path().join("log"), 1 << 16, ME).unwrap();
+    let (mut log, _) = super::storage::open(dir.path());
     log.save_vote(&Vote::new_committed(1, leader)).await.unwrap();
     log
 }
