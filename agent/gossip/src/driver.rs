@@ -1,7 +1,7 @@
 //! The one worker: owns the socket, the clock, the keys and the engine.
 //!
 //! Inputs: datagrams, `watch`es of members and keys, commands of the handle, finished echoes. Outputs: datagrams, the `watch`es of
-//! the liveness and of the doubts, counters. In each turn it first reads all that has arrived, then fires what is due: a late turn
+//! the liveness, of the doubts and of sightings, counters. In each turn it first reads all that has arrived, then fires what is due: a late turn
 //! must not hold an answer for missing that already lies in the socket's buffer. A turn later than `STALL_MS` distrusts the silence
 //! it saw.
 //!
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::echo::Echo;
 use crate::engine::Engine;
-use crate::members::{Doubts, Liveness, Local, Members};
+use crate::members::{Doubts, Liveness, Local, Members, Sightings};
 use crate::replay::ReplayGuard;
 use crate::seal::{DATAGRAM_BYTES_MAX, Keys, Sealer, Stamp};
 use crate::stats::{Refusal, Stats, StatsSnapshot, bump};
@@ -38,6 +38,8 @@ const STALL_MS: u64 = 400;
 /// Datagrams read in one turn, so that a flood cannot keep the timers from firing. What does not fit the socket's buffer
 /// meanwhile is lost, as UDP may.
 const RECEIVE_MAX: usize = 256;
+/// Few nodes move at once; a node that makes up others must not fill the memory.
+const SIGHTINGS_MAX: usize = 64;
 /// Commands come from people; a full queue makes the caller wait.
 const COMMAND_DEPTH: usize = 4;
 
@@ -65,6 +67,7 @@ pub struct Gossip;
 pub struct GossipHandle {
     liveness: watch::Receiver<Arc<Liveness>>,
     doubts: watch::Receiver<Arc<Doubts>>,
+    sightings: watch::Receiver<Arc<Sightings>>,
     commands: mpsc::Sender<Command>,
     stats: Arc<Stats>,
 }
@@ -86,6 +89,7 @@ impl Gossip {
         let seed = rand::rng().random();
         let (liveness_tx, liveness) = watch::channel(Arc::default());
         let (doubts_tx, doubts) = watch::channel(Arc::default());
+        let (sightings_tx, sightings) = watch::channel(Arc::default());
         let (commands, commands_rx) = mpsc::channel(COMMAND_DEPTH);
         let stats = Arc::new(Stats::default());
         let worker = Worker {
@@ -104,12 +108,13 @@ impl Gossip {
             echoes: FuturesUnordered::new(),
             liveness: liveness_tx,
             doubts: doubts_tx,
+            sightings: sightings_tx,
             stats: Arc::clone(&stats),
             clock,
             shutdown: supervisor.token().clone(),
         };
         supervisor.spawn_critical("gossip", worker.run());
-        GossipHandle { liveness, doubts, commands, stats }
+        GossipHandle { liveness, doubts, sightings, commands, stats }
     }
 }
 
@@ -122,6 +127,11 @@ impl GossipHandle {
     /// Whose agent is not heard. Apart from the liveness, because suspicions come and go and change nothing in the kernel.
     pub fn doubts(&self) -> watch::Receiver<Arc<Doubts>> {
         self.doubts.clone()
+    }
+
+    /// Nodes that are heard from where the state does not have them.
+    pub fn sightings(&self) -> watch::Receiver<Arc<Sightings>> {
+        self.sightings.clone()
     }
 
     /// Tells the peers that this node leaves the cluster for good; returns when the datagrams are sent (they may be lost: the
@@ -165,6 +175,7 @@ struct Worker<E> {
     echoes: FuturesUnordered<EchoInFlight>,
     liveness: watch::Sender<Arc<Liveness>>,
     doubts: watch::Sender<Arc<Doubts>>,
+    sightings: watch::Sender<Arc<Sightings>>,
     stats: Arc<Stats>,
     clock: Clock,
     shutdown: CancellationToken,
@@ -239,7 +250,7 @@ impl<E: Echo> Worker<E> {
             match self.socket.try_recv_from(&mut buf) {
                 Ok((len, from)) => {
                     bump(&self.stats.received);
-                    if let Err(why) = self.datagram(&mut buf[..len]) {
+                    if let Err(why) = self.datagram(&mut buf[..len], from) {
                         tracing::debug!(%from, %why, "datagram refused");
                         self.stats.refused(why);
                     }
@@ -251,14 +262,33 @@ impl<E: Echo> Worker<E> {
         }
     }
 
-    fn datagram(&mut self, datagram: &mut [u8]) -> Result<(), Refusal> {
+    fn datagram(&mut self, datagram: &mut [u8], from: SocketAddr) -> Result<(), Refusal> {
         let (stamp, gossip) = self.sealer.open(datagram)?;
         if !self.members.borrow().contains_key(&stamp.sender) {
+            self.sighted(stamp.sender, from);
             return Err(Refusal::UnknownNode);
         }
         let now_ms = self.clock.now_ms();
         self.replay.admit(&stamp, now_ms)?;
+        self.sighted(stamp.sender, from);
         self.engine.receive(stamp.sender, gossip, now_ms)
+    }
+
+    /// Notes where a node is, when that is news.
+    fn sighted(&self, sender: NodeId, from: SocketAddr) {
+        let expected = self.members.borrow().get(&sender).map(|member| member.gossip);
+        self.sightings.send_if_modified(|seen| {
+            if expected == Some(from) {
+                return seen.contains_key(&sender) && Arc::make_mut(seen).remove(&sender).is_some();
+            }
+            let is_news = seen.get(&sender) != Some(&from);
+            let has_room = seen.len() < SIGHTINGS_MAX || seen.contains_key(&sender);
+            if is_news && has_room && sender != self.node {
+                Arc::make_mut(seen).insert(sender, from);
+                return true;
+            }
+            false
+        });
     }
 
     fn flush(&mut self) {

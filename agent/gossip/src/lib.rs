@@ -34,7 +34,7 @@ pub use driver::{Gossip, GossipConfig, GossipHandle};
 pub use echo::Echo;
 pub use engine::Engine;
 pub use icmp::{Answer as EchoAnswer, IcmpEcho, IcmpError, Kind as EchoKind};
-pub use members::{Condition, Doubts, Liveness, Local, Member, Members, NodeState};
+pub use members::{Condition, Doubts, Liveness, Local, Member, Members, NodeState, Sightings};
 pub use seal::{Key, Keys};
 pub use stats::{Refusal, Refusals, StatsSnapshot};
 pub use table::Target;

@@ -30,6 +30,10 @@ pub struct Member {
 /// All nodes of the cluster, this one included or not (it is skipped).
 pub type Members = BTreeMap<NodeId, Member>;
 
+/// Where nodes are heard from that are not where the state has them, or that it does not have: holders of the cluster's key, but no more
+/// than that is proven. A manager at a new address is found by it.
+pub type Sightings = BTreeMap<NodeId, SocketAddr>;
+
 /// What is known of each node. A member that is absent has no verdict yet: treat it as alive.
 pub type Liveness = BTreeMap<NodeId, NodeState>;
 

@@ -203,3 +203,23 @@ async fn losing_the_members_stops_the_daemon() {
     let end = nodes[0].supervisor.wait().await;
     assert_eq!(end.map(|end| end.worker), Some("test/gossip".to_owned()));
 }
+
+#[tokio::test]
+async fn who_is_heard_where_the_state_does_not_have_it_is_told() {
+    let lab = Lab::start(76, 2).await;
+    let (to, known) = (lab.nodes[0].addr, lab.nodes[1].id);
+    let mut sightings = lab.nodes[0].handle.sightings();
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 76, 9], 0))).await.unwrap();
+    let from = socket.local_addr().unwrap();
+    let sealer = |n| Sealer::new(&Keys { primary: key(n), other: None });
+    let stamp = |sender| Stamp { sender, session: u64::MAX, sequence: 1 };
+    // Without the cluster's key one can say what one likes.
+    socket.send_to(&sealer(9).seal([1; 12], &stamp(id(8)), b"x"), to).await.unwrap();
+    // A node that is not known, and one that has moved.
+    socket.send_to(&sealer(1).seal([2; 12], &stamp(id(7)), b"x"), to).await.unwrap();
+    socket.send_to(&sealer(1).seal([3; 12], &stamp(known), b"x"), to).await.unwrap();
+    let want = Sightings::from([(id(7), from), (known, from)]);
+    let seen = sightings.wait_for(|seen| **seen == want);
+    let seen = tokio::time::timeout(Duration::from_secs(5), seen).await;
+    assert!(seen.is_ok(), "{:?}", lab.nodes[0].handle.sightings().borrow());
+}
