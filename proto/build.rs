@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "swarmnet/v1/objects.proto",
         "swarmnet/v1/push.proto",
         "swarmnet/v1/raft.proto",
+        "swarmnet/v1/vault.proto",
     ];
     println!("cargo::rerun-if-changed=swarmnet");
     let descriptors = protox::compile(files, ["."])?;

@@ -92,7 +92,7 @@ struct Member {
     supervisor: Supervisor,
     gossip: GossipSlot,
     /// Kept open: its receivers read the node's own description.
-    _description: watch::Sender<NodeDescription>,
+    _description: Option<watch::Sender<NodeDescription>>,
 }
 
 #[derive(Debug)]
@@ -221,8 +221,7 @@ impl Agent {
         inner.pool.enter(standing, tls.clone(), managers);
         let supervisor = inner.supervisor.child("cluster");
         let stop = supervisor.token().clone();
-        let me =
-            Local { node: standing.node, gossip: description.addr, vtep: description.data_path };
+        let gossip = self.start_gossip(&supervisor, standing, &description);
         let (description_tx, description) = watch::channel(description);
         let session = SessionConfig {
             pool: inner.pool.clone(),
@@ -234,6 +233,42 @@ impl Agent {
         supervisor.spawn_transient("session", session::run(session, stop.clone()));
         let certs = inner.config.paths.certs();
         supervisor.spawn_transient("renew", renew::run(inner.pool.clone(), tls, certs, stop));
+        let member = Member { supervisor, gossip, _description: Some(description_tx) };
+        *self.member() = Some(member);
+    }
+
+    /// As [`Self::enter_cluster`], as far as that needs no key of the node's: it takes part in the gossip, by the last view, and what is
+    /// in the kernel stays in use and is kept right.
+    pub fn enter_locked(&self, standing: Standing, description: &NodeDescription) {
+        let inner = &self.0;
+        inner.pool.enter_locked(standing);
+        let supervisor = inner.supervisor.child("cluster");
+        let gossip = self.start_gossip(&supervisor, standing, description);
+        *self.member() = Some(Member { supervisor, gossip, _description: None });
+    }
+
+    /// This node is a manager that waits for the operator's key.
+    pub fn is_locked(&self) -> bool {
+        self.0.pool.is_locked()
+    }
+
+    /// Ends session and gossip for a moment: [`Self::enter_cluster`] is to follow. The kernel stays as it is, and nobody is told.
+    pub async fn suspend(&self) {
+        let member = self.member().take();
+        if let Some(member) = member {
+            member.supervisor.shutdown(CLUSTER_STOP).await;
+        }
+    }
+
+    fn start_gossip(
+        &self,
+        supervisor: &Supervisor,
+        standing: Standing,
+        description: &NodeDescription,
+    ) -> GossipSlot {
+        let inner = &self.0;
+        let me =
+            Local { node: standing.node, gossip: description.addr, vtep: description.data_path };
         let gossip = GossipSlot::default();
         let follow = workers::FollowGossip {
             me,
@@ -242,10 +277,10 @@ impl Agent {
             verdicts: inner.liveness.clone(),
             doubts: inner.doubts.clone(),
             slot: gossip.clone(),
+            pool: inner.pool.clone(),
         };
         supervisor.spawn_transient("follow gossip", follow.run(supervisor.clone()));
-        let member = Member { supervisor, gossip, _description: description_tx };
-        *self.member() = Some(member);
+        gossip
     }
 
     /// Ends the node's part in its cluster, and returns when its objects are out of the kernel too.

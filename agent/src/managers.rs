@@ -17,9 +17,12 @@ use crate::local::{Managers, NoManager, Standing};
 #[derive(Debug)]
 struct Known {
     standing: Standing,
-    tls: TlsStore,
+    /// `None`: the node's key is locked.
+    tls: Option<TlsStore>,
     addrs: Vec<SocketAddr>,
-    /// Index of the one to use.
+    /// Where managers may be, by the gossip; tried after `addrs`, none of which it repeats.
+    hints: Vec<SocketAddr>,
+    /// Index of the one to use, in both.
     at: usize,
     channels: BTreeMap<SocketAddr, Channel>,
 }
@@ -36,7 +39,14 @@ impl ManagerPool {
     /// This node is in a cluster now, with these managers, the preferred one first.
     pub fn enter(&self, standing: Standing, tls: TlsStore, addrs: Vec<SocketAddr>) {
         let channels = BTreeMap::new();
-        *self.known() = Some(Known { standing, tls, addrs, at: 0, channels });
+        *self.known() =
+            Some(Known { standing, tls: Some(tls), addrs, hints: Vec::new(), at: 0, channels });
+    }
+
+    /// This node is in a cluster, and cannot call anybody before it is unlocked.
+    pub fn enter_locked(&self, standing: Standing) {
+        let (addrs, hints, channels) = (Vec::new(), Vec::new(), BTreeMap::new());
+        *self.known() = Some(Known { standing, tls: None, addrs, hints, at: 0, channels });
     }
 
     pub fn leave(&self) {
@@ -50,18 +60,24 @@ impl ManagerPool {
         if addrs.is_empty() {
             return;
         }
-        let used = known.addrs.get(known.at).copied();
-        known.addrs = addrs.to_vec();
-        known.at = used.and_then(|u| addrs.iter().position(|a| *a == u)).unwrap_or(0);
-        known.channels.retain(|addr, _| addrs.contains(addr));
+        let hints = known.hints.clone();
+        known.replace(addrs.to_vec(), hints);
+    }
+
+    /// Managers may be here as well.
+    pub fn hint(&self, hints: Vec<SocketAddr>) {
+        if let Some(known) = self.known().as_mut() {
+            let addrs = known.addrs.clone();
+            known.replace(addrs, hints);
+        }
     }
 
     /// The manager to use, and a channel to it.
     pub fn current(&self) -> Option<(SocketAddr, Channel)> {
         let mut guard = self.known();
         let known = guard.as_mut()?;
-        let addr = *known.addrs.get(known.at)?;
-        let tls = known.tls.clone();
+        let addr = known.all().nth(known.at)?;
+        let tls = known.tls.clone()?;
         let channel = known
             .channels
             .entry(addr)
@@ -72,7 +88,7 @@ impl ManagerPool {
     /// The manager at this address, if there is one, is to be used next.
     pub fn prefer(&self, addr: SocketAddr) {
         if let Some(known) = self.known().as_mut()
-            && let Some(at) = known.addrs.iter().position(|a| *a == addr)
+            && let Some(at) = known.position(addr)
         {
             known.at = at;
         }
@@ -95,14 +111,38 @@ impl ManagerPool {
     /// The next manager's turn.
     pub fn rotate(&self) {
         if let Some(known) = self.known().as_mut()
-            && !known.addrs.is_empty()
+            && known.all().next().is_some()
         {
-            known.at = (known.at + 1) % known.addrs.len();
+            known.at = (known.at + 1) % known.all().count();
         }
     }
 
+    /// This node is a manager that waits for the operator's key.
+    pub fn is_locked(&self) -> bool {
+        self.known().as_ref().is_some_and(|k| k.tls.is_none())
+    }
+
     pub fn tls(&self) -> Option<TlsStore> {
-        self.known().as_ref().map(|k| k.tls.clone())
+        self.known().as_ref().and_then(|k| k.tls.clone())
+    }
+}
+
+impl Known {
+    fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addrs.iter().chain(&self.hints).copied()
+    }
+
+    fn position(&self, addr: SocketAddr) -> Option<usize> {
+        self.all().position(|a| a == addr)
+    }
+
+    fn replace(&mut self, addrs: Vec<SocketAddr>, mut hints: Vec<SocketAddr>) {
+        let used = self.all().nth(self.at);
+        hints.retain(|hint| !addrs.contains(hint));
+        (self.addrs, self.hints) = (addrs, hints);
+        self.at = used.and_then(|used| self.position(used)).unwrap_or(0);
+        let (addrs, hints) = (&self.addrs, &self.hints);
+        self.channels.retain(|addr, _| addrs.contains(addr) || hints.contains(addr));
     }
 }
 
@@ -110,6 +150,10 @@ impl ManagerPool {
 impl Managers for ManagerPool {
     fn standing(&self) -> Option<Standing> {
         self.known().as_ref().map(|k| k.standing)
+    }
+
+    fn is_locked(&self) -> bool {
+        Self::is_locked(self)
     }
 
     async fn channel(&self) -> Result<Channel, NoManager> {
@@ -123,5 +167,41 @@ impl Managers for ManagerPool {
 
     fn failed(&self) {
         self.rotate();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarmnet_types::{ClusterId, NodeId};
+
+    use super::*;
+
+    fn addr(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], 2377))
+    }
+
+    #[test]
+    fn hints_are_tried_after_the_managers_and_forgotten_when_they_are_among_them() {
+        let (node, cluster) = (NodeId::from_bytes([1; 16]), ClusterId::from_bytes([2; 16]));
+        let standing = Standing { node, cluster, role: Role::Worker };
+        let pool = ManagerPool::default();
+        pool.hint(vec![addr(9)]);
+        assert_eq!(pool.standing(), None, "outside a cluster there is nothing to hint at");
+        pool.enter_locked(standing);
+        let used = || pool.known().as_ref().and_then(|k| k.all().nth(k.at));
+        let all = || pool.known().as_ref().map(|k| k.all().collect::<Vec<_>>());
+        pool.update(&[addr(1), addr(2)]);
+        pool.hint(vec![addr(2), addr(9)]);
+        assert_eq!(all(), Some(vec![addr(1), addr(2), addr(9)]));
+        pool.rotate();
+        pool.rotate();
+        assert_eq!(used(), Some(addr(9)));
+        pool.hint(vec![addr(8), addr(9)]);
+        assert_eq!(used(), Some(addr(9)), "the one in use stays in use");
+        pool.update(&[addr(9)]);
+        assert_eq!((used(), all()), (Some(addr(9)), Some(vec![addr(9), addr(8)])));
+        pool.rotate();
+        pool.rotate();
+        assert_eq!(used(), Some(addr(9)));
     }
 }

@@ -1,19 +1,20 @@
 //! The small workers between the parts of the agent: each turns the newest value of one `watch` into another, or into a file.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use swarmnet_gossip::{Doubts, GossipHandle, Liveness, Local};
+use swarmnet_gossip::{Doubts, GossipHandle, Liveness, Local, Sightings};
 use swarmnet_runtime::Supervisor;
 use swarmnet_runtime::reconcile::StatusReceiver;
-use swarmnet_types::NodeView;
+use swarmnet_types::{NodeId, NodeView, Role};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::liveness;
 use crate::local::error::chain;
+use crate::managers::ManagerPool;
 use crate::session::Applied;
 use crate::target::Status;
 use crate::view_file;
@@ -89,6 +90,8 @@ pub(crate) struct FollowGossip {
     pub(crate) verdicts: watch::Sender<Arc<Liveness>>,
     pub(crate) doubts: watch::Sender<Arc<Doubts>>,
     pub(crate) slot: GossipSlot,
+    /// Is told where managers may be besides where the view has them.
+    pub(crate) pool: ManagerPool,
 }
 
 impl FollowGossip {
@@ -116,12 +119,17 @@ impl FollowGossip {
             }
         };
         let (mut verdicts, mut doubts) = (handle.liveness(), handle.doubts());
+        let mut sightings = handle.sightings();
         self.slot.put(handle);
         loop {
             // cancel-safe: watches lose nothing.
             let open = tokio::select! {
                 open = verdicts.changed() => {
                     self.verdicts.send_replace(Arc::clone(&verdicts.borrow_and_update()));
+                    open
+                }
+                open = sightings.changed() => {
+                    self.pool.hint(self.hints(&sightings.borrow_and_update()));
                     open
                 }
                 open = doubts.changed() => {
@@ -133,5 +141,15 @@ impl FollowGossip {
                 return;
             }
         }
+    }
+
+    /// Of nodes that are heard elsewhere: those that are managers, or that the view does not have. Who they are, TLS finds out.
+    fn hints(&self, sightings: &Sightings) -> Vec<SocketAddr> {
+        let view = self.view.borrow();
+        let may_manage = |node: &NodeId| {
+            let known = view.as_ref().and_then(|view| view.nodes.get(node));
+            known.is_none_or(|known| known.role == Role::Manager)
+        };
+        sightings.iter().filter(|(node, _)| may_manage(node)).map(|(_, addr)| *addr).collect()
     }
 }

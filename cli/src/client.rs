@@ -6,6 +6,8 @@ use hyper_util::rt::TokioIo;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::local_node_client::LocalNodeClient;
 use swarmnet_proto::v1::membership_client::MembershipClient;
+use swarmnet_proto::v1::recovery_client::RecoveryClient;
+use swarmnet_proto::v1::vault_client::VaultClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -23,6 +25,8 @@ pub(crate) struct Daemon {
     pub(crate) control: ControlClient<Channel>,
     pub(crate) node: LocalNodeClient<Channel>,
     pub(crate) membership: MembershipClient<Channel>,
+    pub(crate) recovery: RecoveryClient<Channel>,
+    pub(crate) vault: VaultClient<Channel>,
 }
 
 impl Daemon {
@@ -35,6 +39,8 @@ impl Daemon {
             control: ControlClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             membership: MembershipClient::new(channel.clone()),
+            recovery: RecoveryClient::new(channel.clone()),
+            vault: VaultClient::new(channel.clone()),
             node: LocalNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         })
     }

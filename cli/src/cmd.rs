@@ -18,6 +18,7 @@ pub(crate) mod sandbox;
 mod service;
 mod start;
 mod trace;
+mod vault;
 mod whoami;
 mod workload;
 

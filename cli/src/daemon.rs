@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmnet_agent::api::{self, ControlProxy, NodeGrpc};
+use swarmnet_agent::api::{self, ControlProxy, NodeGrpc, VaultProxy};
 use swarmnet_agent::local::cluster::Cluster;
 use swarmnet_agent::local::host::{Host, KernelHost};
 use swarmnet_agent::local::outbox::Outbox;
@@ -18,6 +18,8 @@ use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, AgentConfig};
 use swarmnet_pki::NodeIdentity;
 use swarmnet_proto::v1::membership_server::MembershipServer;
+use swarmnet_proto::v1::recovery_server::RecoveryServer;
+use swarmnet_proto::v1::vault_server::VaultServer;
 use swarmnet_runtime::Supervisor;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::service::Routes;
@@ -27,10 +29,12 @@ use crate::error::CliError;
 mod config;
 mod membership;
 mod place;
+mod recovery;
 
 pub(crate) use config::FolderArgs;
 use config::Settings;
 use membership::{MembershipGrpc, Node};
+use recovery::RecoveryGrpc;
 
 /// How long workers may take to end.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -120,7 +124,9 @@ async fn serve(settings: &Settings, paths: &Paths) -> Result<(), CliError> {
             return Err(err);
         }
     };
-    let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(node.node)));
+    let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(Arc::clone(&node.node))))
+        .add_service(RecoveryServer::new(RecoveryGrpc::new(node.node)))
+        .add_service(VaultServer::new(node.vault));
     api::serve(listener, (node.grpc, node.control), routes, &supervisor);
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failure)?;
@@ -144,6 +150,7 @@ struct Started {
     node: Arc<Node>,
     grpc: NodeGrpc,
     control: ControlProxy,
+    vault: VaultProxy,
 }
 
 async fn start(
@@ -152,14 +159,14 @@ async fn start(
     supervisor: &Supervisor,
 ) -> Result<Started, CliError> {
     let store = Arc::new(LocalStore::open(paths).map_err(CliError::failure)?);
-    let identity = NodeIdentity::load(&paths.certs(), None).map_err(CliError::failure)?;
+    let peer = NodeIdentity::stored_peer(&paths.certs()).map_err(CliError::failure)?;
     let host: Arc<dyn Host> = Arc::new(KernelHost);
     let config = AgentConfig {
         paths: paths.clone(),
         name: settings.name.clone(),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         forward_accept: settings.forward_accept,
-        in_cluster: identity.is_some(),
+        in_cluster: peer.is_some(),
     };
     let agent = Agent::start(config, &store, supervisor).map_err(CliError::failure)?;
     let cluster = Cluster::new(Arc::new(agent.pool().clone()));
@@ -179,6 +186,7 @@ async fn start(
     let exe = std::env::current_exe().map_err(CliError::failure)?;
     let workloads = Workloads::new(sandboxes, exe, supervisor);
     control.ensure_predefined().await.map_err(CliError::failure)?;
+    let vault = VaultProxy::new(cluster.clone());
     deliver(outbox, cluster, supervisor);
     let (looking, views) = (workloads.clone(), agent.view());
     let stop = supervisor.token().clone();
@@ -187,8 +195,8 @@ async fn start(
         stop.run_until_cancelled(looking.sandboxes().release_orphans(views)).await;
     });
     let node = Arc::new(Node::new(agent.clone(), workloads.clone(), settings, paths, supervisor));
-    if let Some(identity) = identity {
-        node.resume(identity).await?;
+    if let Some(peer) = peer {
+        node.resume(&peer).await?;
     }
     adopt(workloads.clone(), supervisor);
     let grpc = NodeGrpc::new(
@@ -197,7 +205,7 @@ async fn start(
         Arc::new(agent.clone()) as Arc<dyn Session>,
         tracer,
     );
-    Ok(Started { node, grpc, control })
+    Ok(Started { node, grpc, control, vault })
 }
 
 /// The worker that tells managers what they must still be told.

@@ -3,17 +3,18 @@
 use swarmnet_pki::authz::method_paths;
 use swarmnet_pki::{AuthTable, AuthzError, Who};
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "swarmnet.v1.Join",
     "swarmnet.v1.Control",
     "swarmnet.v1.Dispatcher",
     "swarmnet.v1.ManagerPeer",
     "swarmnet.v1.Raft",
+    "swarmnet.v1.Vault",
 ];
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 33] = [
+const ROWS: [(&str, Who); 37] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
     ("/swarmnet.v1.Control/CreateNetwork", Who::Manager),
     ("/swarmnet.v1.Control/RemoveNetwork", Who::Manager),
@@ -47,6 +48,10 @@ const ROWS: [(&str, Who); 33] = [
     ("/swarmnet.v1.Raft/Vote", Who::Manager),
     ("/swarmnet.v1.Raft/InstallSnapshot", Who::Manager),
     ("/swarmnet.v1.Raft/ReadIndex", Who::Manager),
+    ("/swarmnet.v1.Vault/GetUnlockKey", Who::Manager),
+    ("/swarmnet.v1.Vault/SetAutolock", Who::Manager),
+    ("/swarmnet.v1.Vault/RotateUnlockKey", Who::Manager),
+    ("/swarmnet.v1.Vault/Backup", Who::Manager),
 ];
 
 /// The table, checked to have exactly the rows that there are methods.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use swarmnet_manager_core::Rejection;
 use swarmnet_pki::{AuthzError, PkiError};
 
 use crate::raft::{ProposeError, RaftError};
@@ -16,6 +17,12 @@ pub enum ManagerError {
     /// The first entry of the log was refused.
     #[error(transparent)]
     Init(#[from] ProposeError),
+    /// A cluster could not be made anew.
+    #[error(transparent)]
+    Refound(Rejection),
+    /// There is nothing that a cluster could be made of.
+    #[error("there is no cluster state to go on with")]
+    NoState,
     /// A mistake in the program, found before anything is served.
     #[error(transparent)]
     Table(#[from] AuthzError),

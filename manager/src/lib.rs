@@ -13,12 +13,16 @@ mod control;
 mod dispatcher;
 mod error;
 mod join;
+mod lock;
 mod manager;
 mod peer;
 pub mod raft;
+mod recovery;
+mod vault;
 mod writer;
 
 pub use error::ManagerError;
 pub use manager::{
     Founding, InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes, init,
 };
+pub use recovery::{RestoreConfig, Revived, force_new_cluster, restore};

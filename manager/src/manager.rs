@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use swarmnet_manager_core::{ClusterInit, Command, JoinNode, Secret};
-use swarmnet_pki::{AuthLayer, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore};
+use swarmnet_pki::{AuthLayer, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore, UnlockKey};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::control_server::ControlServer;
 use swarmnet_proto::v1::dispatcher_server::DispatcherServer;
 use swarmnet_proto::v1::join_server::JoinServer;
 use swarmnet_proto::v1::manager_peer_client::ManagerPeerClient;
 use swarmnet_proto::v1::manager_peer_server::ManagerPeerServer;
+use swarmnet_proto::v1::vault_server::VaultServer;
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, NodeIndex, Role, Subnet};
 use tokio::net::TcpListener;
@@ -27,8 +28,10 @@ use crate::control::ControlGrpc;
 use crate::dispatcher::DispatcherGrpc;
 use crate::error::ManagerError;
 use crate::join::{self, JoinGrpc};
+use crate::lock::LockKeeper;
 use crate::peer::PeerGrpc;
 use crate::raft::{Connector, Keyring, RaftConfig, RaftNode};
+use crate::vault::VaultGrpc;
 use crate::writer::{Writer, proposal};
 
 /// How long a new manager asks to be taken in.
@@ -83,6 +86,8 @@ pub struct ManagerConfig {
     pub raft_dir: PathBuf,
     /// The keys in that folder.
     pub keyring: Keyring,
+    /// Folder of the node's key and certificate.
+    pub certs: PathBuf,
     pub tls: TlsStore,
     pub index: NodeIndex,
     /// The control port, bound by the caller.
@@ -103,6 +108,8 @@ pub struct InitConfig {
     pub data_path_port: u16,
     pub cert_expiry: Duration,
     pub avoid: Vec<Subnet>,
+    /// Managers are locked when they start.
+    pub autolock: bool,
 }
 
 /// A cluster that is decided but not yet in any log.
@@ -111,6 +118,8 @@ pub struct Founding {
     pub identity: NodeIdentity,
     addr: SocketAddr,
     command: Command,
+    /// The key of a cluster that locks its managers from the start.
+    unlock_key: Option<UnlockKey>,
 }
 
 /// Makes the CA and this node's identity, and stores the latter.
@@ -129,6 +138,7 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
     identity.store(&config.certs)?;
     let secret = || swarmnet_pki::random_bytes::<16>().map(Secret::new);
     let addr = config.description.addr;
+    let unlock_key = config.autolock.then(UnlockKey::generate).transpose()?;
     let command = Command::InitCluster(Box::new(ClusterInit {
         id,
         ca_cert_pem: ca.cert_pem().to_owned(),
@@ -149,7 +159,7 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
             description: config.description,
         },
     }));
-    Ok(Founding { identity, addr, command })
+    Ok(Founding { identity, addr, command, unlock_key })
 }
 
 /// A running manager.
@@ -158,6 +168,8 @@ pub struct Manager {
     writer: Writer,
     index: NodeIndex,
     raft: Arc<RaftNode>,
+    /// Version of the lock that this manager's keys are under.
+    locked: watch::Receiver<u64>,
 }
 
 impl Manager {
@@ -180,9 +192,13 @@ impl Manager {
         // Sessions watch the applied revision themselves.
         let hook = Box::new(|_: &_, _| {});
         let raft =
-            RaftNode::start(raft_config, config.keyring, connector, hook, supervisor).await?;
+            RaftNode::start(raft_config, config.keyring.clone(), connector, hook, supervisor)
+                .await?;
         let raft = Arc::new(raft);
         let writer = Writer::new(Arc::clone(&raft), config.tls.clone());
+        let (keeper, followed) =
+            LockKeeper::new(Arc::clone(&raft), config.keyring, config.tls.clone(), config.certs);
+        supervisor.spawn_critical("lock", keeper.run(supervisor.token().clone()));
         let acks = Acks::new();
         let state = raft.state().clone();
         let auth = AuthLayer::new(table, move |node| state.read(|s| s.is_revoked(*node)));
@@ -201,6 +217,7 @@ impl Manager {
                 sessions,
             )))
             .add_service(ManagerPeerServer::new(PeerGrpc::new(writer.clone(), acks)))
+            .add_service(VaultServer::new(VaultGrpc::new(writer.clone(), followed.clone())))
             .add_service(raft.grpc().into_server());
         let incoming = Incoming::new(config.listener, config.tls);
         let stop = supervisor.token().clone();
@@ -211,19 +228,28 @@ impl Manager {
                 tracing::error!(%err, "the managers' listener failed");
             }
         });
-        Ok(Self { writer, index: config.index, raft })
+        Ok(Self { writer, index: config.index, raft, locked: followed })
     }
 
-    /// Makes the cluster: the first entry of the log.
+    /// Makes the cluster: the first entries of the log. The key that unlocks its managers, if they are to be locked; this one's keys are
+    /// under it then.
     ///
     /// # Errors
     /// [`ManagerError::Raft`] when this manager is in a cluster already.
-    pub async fn found(&self, founding: Founding) -> Result<(), ManagerError> {
+    pub async fn found(&self, founding: Founding) -> Result<Option<UnlockKey>, ManagerError> {
         let me = u64::from(self.index.get());
         self.raft.bootstrap(BTreeMap::from([(me, founding.addr.to_string())])).await?;
         let first = proposal(founding.command, &[]).expect("no request id is no bad one");
         self.raft.propose(first).await?;
-        Ok(())
+        if let Some(key) = &founding.unlock_key {
+            let fresh = Secret::new(*key.secret().expose());
+            let lock = Command::SetAutolock { on: true, fresh };
+            self.raft.propose(proposal(lock, &[]).expect("no request id is no bad one")).await?;
+            let mut locked = self.locked.clone();
+            // The worker is critical: when it is gone, the process ends.
+            drop(locked.wait_for(|version| *version > 0).await);
+        }
+        Ok(founding.unlock_key)
     }
 
     /// Has this manager taken into the Raft group by whichever manager leads.

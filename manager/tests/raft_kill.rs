@@ -1,8 +1,10 @@
-//! `kill -9` in a loop: what a manager acknowledged must be there when it starts again.
+//! `kill -9` in a loop: what a manager acknowledged must be there when it starts again, and nothing may be there twice.
 //!
-//! The test starts itself as a child that runs one Raft node with small segments and frequent snapshots, writes with several
-//! writers at once, and prints each acknowledgement. The parent kills it at a random moment, starts it again, and compares what the
-//! child finds with what was acknowledged. (The page cache survives SIGKILL: this shows recovery from any point of our own code, not
+//! The test starts itself as a child that runs one Raft node with small segments, frequent snapshots and a change of the data key every
+//! moment, writes with several writers at once, and prints each acknowledgement. The parent kills it at a random moment, starts it
+//! again, and compares what the child finds with what was acknowledged. A write is two commands: one counts, and is tried again with
+//! its request id by the next life; one notes the writer's number. So the count must be the sum of the numbers, neither more nor less.
+//! `SWARMNET_KILL_ROUNDS` says how often. (The page cache survives SIGKILL: this shows recovery from any point of our own code, not
 //! from a loss of power.)
 
 use std::collections::BTreeMap;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use swarmnet_manager::raft::{Keyring, ProposeError, RaftConfig, RaftNode};
+use swarmnet_manager::raft::{Keyring, Lock, ProposeError, RaftConfig, RaftNode};
+use swarmnet_manager_core::{Command as Change, Proposal, State};
 use swarmnet_runtime::Supervisor;
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
@@ -21,7 +24,11 @@ use tonic::transport::Endpoint;
 #[path = "support/commands.rs"]
 mod commands;
 
-const ROUNDS: usize = 25;
+/// Names the number of kills.
+const ROUNDS: &str = "SWARMNET_KILL_ROUNDS";
+const ROUNDS_DEFAULT: usize = 25;
+/// Between two changes of the data key.
+const RESEAL_EVERY: Duration = Duration::from_millis(30);
 const WRITERS: usize = 8;
 /// A child that acknowledges nothing for so long is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,16 +56,22 @@ fn main() -> ExitCode {
 }
 
 fn parent() -> Result<()> {
+    let rounds = match std::env::var(ROUNDS) {
+        Ok(text) => text.parse().with_context(|| format!("{ROUNDS}={text}"))?,
+        Err(_) => ROUNDS_DEFAULT,
+    };
     let dir = TempDir::new()?;
     // Writer → the last number that was acknowledged to it.
     let mut acknowledged = BTreeMap::<usize, u64>::new();
     let mut writes = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let before = acknowledged.clone();
         writes += one_life(dir.path(), &before, &mut acknowledged)
-            .with_context(|| format!("round {round} of {ROUNDS}"))?;
+            .with_context(|| format!("round {round} of {rounds}"))?;
     }
-    println!("raft_kill: {ROUNDS} kills, {writes} acknowledged writes, none lost");
+    println!(
+        "raft_kill: {rounds} kills, {writes} acknowledged writes, none lost, none there twice"
+    );
     Ok(())
 }
 
@@ -76,7 +89,8 @@ fn one_life(
     let mut lines = BufReader::new(child.stdout.take().context("piped")?);
     let started = Instant::now();
     let mut kill_at = None;
-    let (mut count, mut found, mut line) = (0, 0, String::new());
+    let (mut acks, mut found, mut sum, mut line) = (0, 0, 0, String::new());
+    let mut counted = None;
     // After the kill, what is left in the pipe was still acknowledged.
     while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -85,10 +99,17 @@ fn one_life(
                 let promised = before.get(&writer).copied().unwrap_or(0);
                 ensure!(number >= promised, "writer {writer}: {number}, acknowledged {promised}");
                 found += 1;
+                // With the one that is tried again.
+                sum += number + 1;
+            }
+            ["counted", number] => {
+                let number = number.parse::<u64>()?;
+                ensure!(number == sum, "{number} writes counted, {sum} made");
+                counted = Some(number);
             }
             ["ack", writer, number] => {
                 acknowledged.insert(writer.parse()?, number.parse()?);
-                count += 1;
+                acks += 1;
             }
             _ => bail!("the child says {line:?}"),
         }
@@ -102,8 +123,9 @@ fn one_life(
     }
     let status = child.wait()?;
     ensure!(status.code().is_none(), "the child ended by itself: {status}");
-    ensure!(found == WRITERS && count > 0, "found {found} writers, {count} writes");
-    Ok(count)
+    ensure!(found == WRITERS && acks > 0, "found {found} writers, {acks} writes");
+    ensure!(counted.is_some(), "nothing was counted");
+    Ok(acks)
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -121,7 +143,7 @@ async fn child(dir: &Path) -> Result<()> {
     });
     let keyring = Keyring::open(dir, None)?;
     let hook = Box::new(|_: &_, _| {});
-    let node = RaftNode::start(config, keyring, connector, hook, &supervisor).await?;
+    let node = RaftNode::start(config, keyring.clone(), connector, hook, &supervisor).await?;
     if !node.is_initialized().await? {
         node.bootstrap([(1, "127.0.0.1:1".to_owned())].into()).await?;
     }
@@ -137,11 +159,26 @@ async fn child(dir: &Path) -> Result<()> {
     };
     let mut starts = Vec::new();
     for writer in 0..WRITERS {
-        starts.push((writer, last(writer)?));
+        starts.push((writer, last(writer)? + 1));
         say(format_args!("found {writer} {}", last(writer)?))?;
     }
-    let writers = starts.into_iter().map(|(writer, from)| write(&node, writer, from + 1));
-    futures_util::future::try_join_all(writers).await?;
+    for (writer, next) in &starts {
+        node.propose(count(*writer, *next)).await?;
+    }
+    say(format_args!("counted {}", node.state().read(counted)))?;
+    let writers = starts.into_iter().map(|(writer, from)| write(&node, writer, from));
+    let writing = futures_util::future::try_join_all(writers);
+    futures_util::future::try_join(writing, change_keys(&node, &keyring)).await?;
+    Ok(())
+}
+
+/// Gives log and snapshots another data key, until the process is killed.
+async fn change_keys(node: &RaftNode, keyring: &Keyring) -> Result<()> {
+    for version in keyring.lock().version + 1.. {
+        tokio::time::sleep(RESEAL_EVERY).await;
+        keyring.set_lock(Lock { version, key: None })?;
+        node.reseal().await?;
+    }
     Ok(())
 }
 
@@ -149,10 +186,25 @@ async fn child(dir: &Path) -> Result<()> {
 async fn write(node: &RaftNode, writer: usize, from: u64) -> Result<()> {
     let key = format!("writer-{writer}");
     for number in from.. {
+        node.propose(count(writer, number)).await?;
         node.propose(commands::put(&key, &number.to_string())).await?;
         say(format_args!("ack {writer} {number}"))?;
     }
     Ok(())
+}
+
+/// Counts one more, once for each writer and number however often it is tried.
+fn count(writer: usize, number: u64) -> Proposal {
+    let mut request_id = [1; 16];
+    request_id[..8].copy_from_slice(&number.to_le_bytes());
+    request_id[15] = u8::try_from(writer).expect("a few writers");
+    Proposal { request_id, ..commands::proposal(Change::RotateGossipKey { secret: [3; 32] }) }
+}
+
+/// What [`count`] has counted.
+fn counted(state: &State) -> u64 {
+    let keys = state.cluster().map(|cluster| &cluster.gossip_keys);
+    keys.and_then(|keys| keys.last()).map_or(0, |key| u64::from(key.id) - 1)
 }
 
 fn say(line: std::fmt::Arguments<'_>) -> Result<()> {

@@ -50,7 +50,7 @@ macro_rules! read {
 macro_rules! write {
     ($self:ident, $request:ident, $method:ident) => {{
         audit(&$request, stringify!($method));
-        $self.may_write().map_err(|err| refused(&err))?;
+        $self.cluster.may_write().map_err(|err| refused(&err))?;
         read!($self, $request, $method)
     }};
 }
@@ -62,15 +62,6 @@ impl ControlProxy {
             host: Arc::clone(&means.host),
             cluster: means.cluster.clone(),
             session: Arc::clone(&means.session),
-        }
-    }
-
-    /// Swarm's sentences (`sw:M3`).
-    fn may_write(&self) -> Result<(), LocalError> {
-        match self.cluster.standing() {
-            None => Err(LocalError::NotInCluster),
-            Some(standing) if standing.role == Role::Worker => Err(LocalError::Worker),
-            Some(_) => Ok(()),
         }
     }
 
@@ -130,7 +121,7 @@ impl ControlProxy {
         };
         match (self.cluster.call(call).await, self.session.view()) {
             (Ok(answer), _) => Ok(answer.networks),
-            (Err(LocalError::NoManager { .. }), Some(view)) => {
+            (Err(LocalError::NoManager { .. } | LocalError::Locked), Some(view)) => {
                 Ok(view.networks.values().map(Into::into).collect())
             }
             (Err(err), _) => Err(err),

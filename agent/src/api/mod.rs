@@ -6,6 +6,7 @@ mod control;
 mod message;
 mod node;
 mod trace;
+mod vault;
 
 use std::fs;
 use std::io;
@@ -24,6 +25,7 @@ use tonic::{Request, Status};
 
 pub use control::ControlProxy;
 pub use node::NodeGrpc;
+pub use vault::VaultProxy;
 
 use crate::local::LocalError;
 use crate::local::error::chain;

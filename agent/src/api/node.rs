@@ -97,6 +97,7 @@ impl LocalNode for NodeGrpc {
             pid: std::process::id(),
             peers: peers.collect(),
             sandboxes: u32::try_from(sandboxes).unwrap_or(u32::MAX),
+            locked: self.managers.is_locked(),
         }))
     }
 

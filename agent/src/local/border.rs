@@ -39,6 +39,11 @@ pub trait Managers: Send + Sync + std::fmt::Debug {
     /// `None`: in no cluster.
     fn standing(&self) -> Option<Standing>;
 
+    /// This node is a manager that waits for the operator's key: it can call nobody.
+    fn is_locked(&self) -> bool {
+        false
+    }
+
     /// A channel to the manager that answered last, or to another one after [`failed`](Self::failed).
     ///
     /// # Errors

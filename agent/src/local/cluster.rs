@@ -11,7 +11,7 @@ use swarmnet_proto::v1;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_types::{
-    AttachmentSpec, Condition, Endpoint, EndpointId, Name, Network, SandboxId, Service,
+    AttachmentSpec, Condition, Endpoint, EndpointId, Name, Network, Role, SandboxId, Service,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
@@ -76,6 +76,18 @@ impl Cluster {
         self.managers.standing()
     }
 
+    /// May this node's users change the cluster? Swarm's sentences (`sw:M3`).
+    ///
+    /// # Errors
+    /// [`LocalError::NotInCluster`], [`LocalError::Worker`].
+    pub fn may_write(&self) -> Result<(), LocalError> {
+        match self.standing() {
+            None => Err(LocalError::NotInCluster),
+            Some(standing) if standing.role == Role::Worker => Err(LocalError::Worker),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Does a manager answer?
     pub async fn is_reachable(&self) -> bool {
         self.standing().is_some() && self.managers.channel().await.is_ok()
@@ -84,13 +96,16 @@ impl Cluster {
     /// Makes `call` with a channel to one manager after another until one answers.
     ///
     /// # Errors
-    /// [`LocalError::NotInCluster`], [`LocalError::NoManager`], or the manager's own refusal.
+    /// [`LocalError::NotInCluster`], [`LocalError::Locked`], [`LocalError::NoManager`], or the manager's own refusal.
     pub async fn call<T, F>(&self, call: impl Fn(Channel) -> F) -> Result<T, LocalError>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         if self.standing().is_none() {
             return Err(LocalError::NotInCluster);
+        }
+        if self.managers.is_locked() {
+            return Err(LocalError::Locked);
         }
         let mut last = None;
         for attempt in 0..ATTEMPTS {

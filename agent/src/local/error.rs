@@ -197,6 +197,11 @@ pub enum LocalError {
         "This node is not a swarm manager. Use \"swarmnet manager init\" or \"swarmnet manager join\" to connect this node to swarm and try again."
     )]
     NotInCluster,
+    // sw:M5
+    #[error(
+        "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"swarmnet manager unlock\" to unlock it."
+    )]
+    Locked,
     #[error(
         "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager."
     )]
@@ -267,6 +272,7 @@ impl LocalError {
         not(test),
         expect(clippy::enum_glob_use, reason = "one row for each variant: the list is the point")
     )]
+    #[allow(clippy::too_many_lines, reason = "a table of all variants")]
     pub fn kind(&self) -> RefusalKind {
         use LocalError::*;
         match self {
@@ -324,9 +330,13 @@ impl LocalError {
             | HostDisconnect
             | HostShared
             | Leaving { .. } => RefusalKind::Forbidden,
-            NotInCluster | Worker | WorkerNetwork | NoManager { .. } | NoView | Stopping => {
-                RefusalKind::NotReady
-            }
+            NotInCluster
+            | Locked
+            | Worker
+            | WorkerNetwork
+            | NoManager { .. }
+            | NoView
+            | Stopping => RefusalKind::NotReady,
             Malformed(_)
             | Build { .. }
             | BuildTimeout { .. }

@@ -92,7 +92,7 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
         "Sandboxes": status.sandboxes,
         "Repaired": status.repaired,
         "Swarm": {
-            "LocalNodeState": if status.node.is_empty() { "inactive" } else { "active" },
+            "LocalNodeState": local_state(&status),
             "NodeID": hex(&status.node),
             "ControlAvailable": status.role() == v1::Role::Manager,
             "Cluster": {"ID": hex(&status.cluster)},
@@ -113,6 +113,15 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
         print_info(&value);
     }
     cluster.map(drop)
+}
+
+/// Docker's words.
+fn local_state(status: &v1::StatusResponse) -> &'static str {
+    match (status.node.is_empty(), status.locked) {
+        (true, _) => "inactive",
+        (false, true) => "locked",
+        (false, false) => "active",
+    }
 }
 
 /// The cluster in numbers.

@@ -72,6 +72,7 @@ async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError
         "Node": hex(&s.node),
         "Cluster": hex(&s.cluster),
         "Role": role,
+        "Locked": s.locked,
         "Manager": s.manager,
         "ViewRevision": s.view_revision,
         "AppliedRevision": s.applied_revision,
@@ -87,6 +88,9 @@ async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError
     let line = |name: &str, text: &str| print_line(&format!("{name:<18}{text}"));
     line("Name:", &s.name);
     line("Role:", role);
+    if s.locked {
+        line("Locked:", "yes: unlock with `swarmnet manager unlock`");
+    }
     line("Node:", &hex(&s.node));
     line("Manager:", if s.manager.is_empty() { "none" } else { &s.manager });
     line("View / applied:", &format!("{} / {}", s.view_revision, s.applied_revision));

@@ -8,7 +8,7 @@ use swarmnet_proto::v1;
 use swarmnet_types::Role;
 
 use super::node::statuses;
-use super::start;
+use super::{start, vault};
 use crate::client::{Daemon, request_id};
 use crate::error::CliError;
 use crate::format::{Columns, ListFormat, print_line, print_list};
@@ -27,6 +27,17 @@ pub(crate) enum ManagerCommand {
     Ls(ListFormat),
     /// Show the join token of a role
     Token(TokenArgs),
+    /// Unlock this manager; the key is read from the terminal or the input
+    Unlock,
+    /// Show the key that unlocks managers
+    UnlockKey(vault::UnlockKeyArgs),
+    /// Change what holds for the whole cluster
+    #[command(visible_alias = "update")]
+    Set(vault::SetArgs),
+    /// Write the whole state of the cluster to a file
+    Backup(vault::BackupArgs),
+    /// Make a cluster of one manager, this node, from a backup
+    Restore(Box<vault::RestoreArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +66,11 @@ pub(crate) async fn run(command: ManagerCommand, socket: Option<&Path>) -> Resul
         ManagerCommand::Join(args) => start::join(*args, Role::Manager, socket).await,
         ManagerCommand::Leave(args) => super::agent::leave(&args, socket).await,
         ManagerCommand::Ls(format) => ls(&format, Daemon::connect(socket).await?).await,
+        ManagerCommand::Unlock => vault::unlock(socket).await,
+        ManagerCommand::UnlockKey(args) => vault::unlock_key(&args, socket).await,
+        ManagerCommand::Set(args) => vault::set(&args, socket).await,
+        ManagerCommand::Backup(args) => vault::backup(&args, socket).await,
+        ManagerCommand::Restore(args) => vault::restore(*args, socket).await,
         ManagerCommand::Token(args) => {
             let mut daemon = Daemon::connect(socket).await?;
             let token = token(&mut daemon, args.role, args.rotate).await?;

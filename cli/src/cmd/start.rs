@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::hex;
 use super::manager::join_hint;
+use super::vault;
 use crate::client::{DEFAULT_SOCKET, Daemon};
 use crate::daemon::{self, FolderArgs};
 use crate::error::CliError;
@@ -82,6 +83,12 @@ pub(crate) struct InitArgs {
     /// Life of node certificates, such as 90d or 2160h
     #[arg(long, default_value = "90d")]
     cert_expiry: String,
+    /// Managers must be unlocked with a key after each start
+    #[arg(long)]
+    autolock: bool,
+    /// Make a cluster of this manager alone from the state it has, after the others were lost for good
+    #[arg(long)]
+    force_new_cluster: bool,
 }
 
 #[derive(Debug, Args)]
@@ -96,8 +103,8 @@ pub(crate) struct JoinArgs {
 }
 
 /// A daemon, and whether this command started it.
-struct Running {
-    daemon: Daemon,
+pub(super) struct Running {
+    pub(super) daemon: Daemon,
     started: Option<Child>,
 }
 
@@ -121,7 +128,10 @@ fn socket(given: Option<&Path>, folders: &FolderArgs) -> PathBuf {
 }
 
 /// The daemon that runs, or one that is started now.
-async fn ensure(given: Option<&Path>, folders: &FolderArgs) -> Result<Running, CliError> {
+pub(super) async fn ensure(
+    given: Option<&Path>,
+    folders: &FolderArgs,
+) -> Result<Running, CliError> {
     let socket = socket(given, folders);
     let mut started = None;
     if UnixStream::connect(&socket).await.is_err() {
@@ -207,7 +217,7 @@ fn last_line(log: &Path) -> String {
 
 impl Running {
     /// Ends a daemon that was started for nothing.
-    fn give_up(self, err: impl Into<CliError>) -> CliError {
+    pub(super) fn give_up(self, err: impl Into<CliError>) -> CliError {
         if let Some(mut child) = self.started {
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
             // Gone already is as good.
@@ -218,10 +228,29 @@ impl Running {
     }
 
     /// With `--foreground`: until the daemon ends.
-    fn stay(self, foreground: bool) -> Result<(), CliError> {
+    pub(super) fn stay(self, foreground: bool) -> Result<(), CliError> {
         match self.started {
             Some(mut child) if foreground => child.wait().map(drop).map_err(CliError::failure),
             _ => Ok(()),
+        }
+    }
+}
+
+impl PlaceArgs {
+    pub(super) fn folders(&self) -> &FolderArgs {
+        &self.folders
+    }
+
+    pub(super) fn is_foreground(&self) -> bool {
+        self.foreground
+    }
+
+    pub(super) fn request(&self) -> v1::PlaceRequest {
+        v1::PlaceRequest {
+            advertise_addr: self.advertise_addr.clone(),
+            listen_addr: self.listen_addr.clone(),
+            data_path_addr: self.data_path_addr.clone(),
+            name: self.name.clone(),
         }
     }
 }
@@ -246,6 +275,9 @@ fn seconds(text: &str) -> Result<u64, CliError> {
 }
 
 pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), CliError> {
+    if args.force_new_cluster {
+        return vault::force_new_cluster(args.place, given).await;
+    }
     let cert_expiry_s = seconds(&args.cert_expiry)?;
     let place = args.place;
     let mut running = ensure(given, &place.folders).await?;
@@ -259,6 +291,7 @@ pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), Cli
         availability: availability(place.availability),
         cert_expiry_s,
         name: place.name,
+        autolock: args.autolock,
     };
     let made = match running.daemon.membership.init(request).await {
         Ok(answer) => answer.into_inner(),
@@ -270,6 +303,9 @@ pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), Cli
     ));
     print_line(&join_hint(Role::Worker, &made.worker_token));
     print_line(&join_hint(Role::Manager, &made.manager_token));
+    if !made.unlock_key.is_empty() {
+        print_line(&vault::key_hint(&made.unlock_key));
+    }
     running.stay(place.foreground)
 }
 

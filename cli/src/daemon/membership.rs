@@ -15,7 +15,7 @@ use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, ClusterEntry};
 use swarmnet_manager::raft::Keyring;
 use swarmnet_manager::{InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes};
-use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, TlsStore};
+use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, Peer, TlsStore};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_client::JoinClient;
 use swarmnet_proto::v1::membership_server::Membership;
@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status};
 
 use super::config::Settings;
 use super::place::Place;
+use super::recovery::Opened;
 use crate::error::CliError;
 
 /// The managers' control port, and the gossip's (`sw:§1.3`).
@@ -38,33 +39,39 @@ const CERT_EXPIRY: Duration = Duration::from_hours(90 * 24);
 const CERT_EXPIRY_MIN: Duration = Duration::from_hours(1);
 /// How long the first view may take to reach the kernel.
 const READY_MAX: Duration = Duration::from_secs(20);
-const STOP_MAX: Duration = Duration::from_secs(5);
+pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
 /// `sw:M1`.
-const ALREADY: &str = "This node is already part of a swarm. Use \"swarmnet agent leave\" to leave this swarm and join another one.";
+pub(super) const ALREADY: &str = "This node is already part of a swarm. Use \"swarmnet agent leave\" to leave this swarm and join another one.";
+
+/// `sw:M13`.
+const LOCKED_LEAVE: &str = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
+/// `sw:M2`.
+pub(super) const NO_CLUSTER: &str = "This node is not part of a swarm";
 
 /// The node of this process.
 #[derive(Debug)]
 pub(super) struct Node {
-    agent: Agent,
+    pub(super) agent: Agent,
     workloads: Workloads,
     name: String,
-    paths: Paths,
+    pub(super) paths: Paths,
     supervisor: Supervisor,
-    manager: Mutex<Option<RunningManager>>,
+    pub(super) manager: Mutex<Option<RunningManager>>,
 }
 
 #[derive(Debug)]
-struct RunningManager {
-    manager: Manager,
-    supervisor: Supervisor,
+pub(super) struct RunningManager {
+    pub(super) manager: Manager,
+    pub(super) supervisor: Supervisor,
+    pub(super) keyring: Keyring,
 }
 
 /// Addresses a node takes in a cluster.
 #[derive(Debug, Clone, Copy)]
-struct Addresses {
-    advertised: Advertised,
-    listen: SocketAddr,
-    data_path: std::net::IpAddr,
+pub(super) struct Addresses {
+    pub(super) advertised: Advertised,
+    pub(super) listen: SocketAddr,
+    pub(super) data_path: std::net::IpAddr,
 }
 
 impl Node {
@@ -87,24 +94,31 @@ impl Node {
 
     /// Takes its place again after a restart. A manager's port that cannot be bound keeps the daemon from starting; everything else
     /// is tried again by the workers.
-    pub(super) async fn resume(&self, identity: NodeIdentity) -> Result<(), CliError> {
-        let place = Place::load(&self.paths)?.ok_or_else(|| {
-            CliError::failure(format!(
-                "{} is missing beside an identity",
-                self.paths.node().display()
-            ))
-        })?;
-        let role = identity.role();
-        let tls = TlsStore::new(identity).map_err(CliError::failure)?;
-        if role == Role::Manager {
-            let running = self.start_manager(&tls, &place).await?;
+    pub(super) async fn resume(&self, peer: &Peer) -> Result<(), CliError> {
+        let place = self.stored_place()?;
+        let Some(Opened { tls, keyring }) = self.open(peer.role, None)? else {
+            self.enter_locked(peer, &place);
+            return Ok(());
+        };
+        if let Some(keyring) = keyring {
+            let running = self.start_manager(&tls, &place, keyring).await?;
             *self.manager.lock().await = Some(running);
         }
         self.enter(tls, &place);
         Ok(())
     }
 
-    fn addresses(
+    /// The place of a node that has an identity.
+    pub(super) fn stored_place(&self) -> Result<Place, CliError> {
+        Place::load(&self.paths)?.ok_or_else(|| {
+            CliError::failure(format!(
+                "{} is missing beside an identity",
+                self.paths.node().display()
+            ))
+        })
+    }
+
+    pub(super) fn addresses(
         &self,
         advertise: &str,
         listen: &str,
@@ -121,7 +135,7 @@ impl Node {
         Ok(Addresses { advertised, listen, data_path })
     }
 
-    fn place(&self, name: &str, index: NodeIndex, at: Addresses) -> Place {
+    pub(super) fn place(&self, name: &str, index: NodeIndex, at: Addresses) -> Place {
         Place {
             name: if name.is_empty() { self.name.clone() } else { name.to_owned() },
             index,
@@ -132,10 +146,11 @@ impl Node {
         }
     }
 
-    async fn start_manager(
+    pub(super) async fn start_manager(
         &self,
         tls: &TlsStore,
         place: &Place,
+        keyring: Keyring,
     ) -> Result<RunningManager, CliError> {
         let listener = TcpListener::bind(place.listen).await.map_err(|err| {
             CliError::failure(format!("cannot listen on {}: {err}", place.listen))
@@ -143,7 +158,8 @@ impl Node {
         let supervisor = self.supervisor.child("manager");
         let config = ManagerConfig {
             raft_dir: self.paths.raft(),
-            keyring: Keyring::open(&self.paths.raft(), None).map_err(CliError::failure)?,
+            keyring: keyring.clone(),
+            certs: self.paths.certs(),
             tls: tls.clone(),
             index: place.index,
             listener,
@@ -151,12 +167,17 @@ impl Node {
             routes: Routes(Arc::new(host_routes)),
         };
         match Manager::start(config, &supervisor).await {
-            Ok(manager) => Ok(RunningManager { manager, supervisor }),
+            Ok(manager) => Ok(RunningManager { manager, supervisor, keyring }),
             Err(err) => {
                 supervisor.shutdown(STOP_MAX).await;
                 Err(CliError::failure(err))
             }
         }
+    }
+
+    /// The keys of a node that becomes a manager.
+    fn own_keyring(&self) -> Result<Keyring, CliError> {
+        Keyring::open(&self.paths.raft(), None).map_err(CliError::failure)
     }
 
     /// The gossip's verdicts in the manager's words.
@@ -192,7 +213,7 @@ impl Node {
         rx
     }
 
-    fn enter(&self, tls: TlsStore, place: &Place) {
+    pub(super) fn enter(&self, tls: TlsStore, place: &Place) {
         let identity = tls.identity();
         let mut managers = place.managers.clone();
         if identity.role() == Role::Manager {
@@ -212,7 +233,7 @@ impl Node {
         });
     }
 
-    async fn wait_ready(&self) -> Result<(), CliError> {
+    pub(super) async fn wait_ready(&self) -> Result<(), CliError> {
         if self.agent.ready(READY_MAX).await {
             return Ok(());
         }
@@ -222,7 +243,7 @@ impl Node {
     }
 
     /// Forgets everything of a cluster.
-    async fn forget(&self, running: Option<RunningManager>) {
+    pub(super) async fn forget(&self, running: Option<RunningManager>) {
         self.agent.leave_cluster().await;
         if let Some(running) = running {
             running.supervisor.shutdown(STOP_MAX).await;
@@ -246,14 +267,17 @@ impl Node {
             let founding = swarmnet_manager::init(config).map_err(CliError::failure)?;
             let tls = TlsStore::new(founding.identity.clone()).map_err(CliError::failure)?;
             place.store(&self.paths)?;
-            let running = self.start_manager(&tls, &place).await?;
-            if let Err(err) = running.manager.found(founding).await {
-                running.supervisor.shutdown(STOP_MAX).await;
-                return Err(CliError::failure(err));
+            let keyring = self.own_keyring()?;
+            let running = self.start_manager(&tls, &place, keyring).await?;
+            match running.manager.found(founding).await {
+                Ok(unlock_key) => Ok((running, tls, unlock_key)),
+                Err(err) => {
+                    running.supervisor.shutdown(STOP_MAX).await;
+                    Err(CliError::failure(err))
+                }
             }
-            Ok((running, tls))
         };
-        let (running, tls) = match founded.await {
+        let (running, tls, unlock_key) = match founded.await {
             Ok(founded) => founded,
             Err(err) => {
                 self.forget(None).await;
@@ -266,7 +290,8 @@ impl Node {
         *slot = Some(running);
         self.enter(tls, &place);
         self.wait_ready().await?;
-        Ok(v1::InitResponse { node, worker_token, manager_token })
+        let unlock_key = unlock_key.map(|key| key.to_string()).unwrap_or_default();
+        Ok(v1::InitResponse { node, worker_token, manager_token, unlock_key })
     }
 
     async fn join(
@@ -313,7 +338,7 @@ impl Node {
     }
 
     async fn join_group(&self, tls: &TlsStore, place: &Place) -> Result<RunningManager, CliError> {
-        let running = self.start_manager(tls, place).await?;
+        let running = self.start_manager(tls, place, self.own_keyring()?).await?;
         match running.manager.enter_group(place.addr, &place.managers).await {
             Ok(()) => Ok(running),
             Err(err) => {
@@ -389,8 +414,11 @@ impl Node {
     async fn leave(&self, force: bool) -> Result<(), CliError> {
         let mut slot = self.manager.lock().await;
         let Some(standing) = self.agent.standing() else {
-            return Err(CliError::failure("This node is not part of a swarm"));
+            return Err(CliError::failure(NO_CLUSTER));
         };
+        if self.agent.is_locked() && !force {
+            return Err(CliError::failure(LOCKED_LEAVE));
+        }
         if standing.role == Role::Manager && !force {
             // sw:M13
             return Err(CliError::failure(
@@ -474,6 +502,7 @@ fn init_config(
         data_path_port: port,
         cert_expiry,
         avoid: host_routes(),
+        autolock: request.autolock,
     })
 }
 
@@ -498,7 +527,7 @@ impl MembershipGrpc {
     }
 }
 
-fn status(err: &CliError) -> Status {
+pub(super) fn status(err: &CliError) -> Status {
     match err {
         CliError::Usage(text) => Status::invalid_argument(text.clone()),
         other => Status::failed_precondition(other.to_string()),

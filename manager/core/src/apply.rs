@@ -6,9 +6,11 @@ mod attach;
 mod cluster;
 mod detach;
 mod grant;
+mod lock;
 mod network;
 mod node;
 mod publish;
+mod refound;
 mod service;
 
 #[cfg(test)]
@@ -55,6 +57,9 @@ impl Txn<'_> {
             Command::UpdatePools { add, retire } => self.update_pools(add, retire),
             Command::RotateToken { role, secret } => self.rotate_token(*role, secret),
             Command::RotateGossipKey { secret } => self.rotate_gossip_key(secret),
+            Command::Refound(founder) => self.refound(founder),
+            Command::SetAutolock { on, fresh } => self.set_autolock(*on, fresh),
+            Command::RotateUnlockKey { fresh } => self.rotate_unlock_key(fresh),
             Command::JoinNode(join) => {
                 let (index, fabric) = self.join_node(join)?;
                 Ok(Outcome::NodeJoined { node: join.node, index, fabric })

@@ -49,6 +49,18 @@ pub enum Command {
         secret: [u8; 32],
     },
 
+    /// The cluster goes on with one manager.
+    Refound(Box<Founder>),
+    /// Managers are locked when they start, or are not. A cluster that is locked already keeps its key.
+    SetAutolock {
+        on: bool,
+        fresh: Secret,
+    },
+    /// Managers that start from now on are unlocked with the new key.
+    RotateUnlockKey {
+        fresh: Secret,
+    },
+
     JoinNode(JoinNode),
     /// A node says what it is now: its address may have changed (C12).
     UpdateNodeDescription {
@@ -124,6 +136,15 @@ pub struct JoinNode {
     pub role: Role,
     pub availability: Availability,
     pub description: NodeDescription,
+}
+
+/// The one manager of a cluster that was made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Founder {
+    /// One that was a manager before, perhaps with another address.
+    Known { node: NodeId, description: NodeDescription },
+    /// A node that was not there before.
+    New(JoinNode),
 }
 
 /// What an operator changes of a node.

@@ -102,6 +102,9 @@ pub enum Rejection {
     PoolOverlap { pool: Subnet, other: Subnet },
     #[error("address pool {pool} not found")]
     PoolUnknown { pool: Subnet },
+    // sw:M17
+    #[error("cannot rotate because autolock is not turned on")]
+    AutolockOff,
     #[error("the ingress network needs one subnet of each family at most, got {got}")]
     IngressSubnets { got: usize },
 
@@ -272,7 +275,7 @@ impl Rejection {
         #[allow(clippy::enum_glob_use, reason = "a table of all variants")]
         use Rejection::*;
         match self {
-            NotInitialised | NoIngress | NodeClosed { .. } => RefusalKind::NotReady,
+            NotInitialised | NoIngress | AutolockOff | NodeClosed { .. } => RefusalKind::NotReady,
             NotFound { .. }
             | PoolUnknown { .. }
             | NoLabel { .. }

@@ -15,7 +15,7 @@ pub(crate) mod txn;
 pub use digest::Digest;
 pub use read::Usage;
 pub use recent::CLOCK_SKEW_MS_MAX;
-pub use tables::{CertificateAuthority, Cluster, Revoked, Tokens};
+pub use tables::{CertificateAuthority, Cluster, ManagerLock, Revoked, Tokens};
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;

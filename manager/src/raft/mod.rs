@@ -13,6 +13,7 @@
 //! Files under [`RaftConfig::dir`]: `log/` (see `wal`), `snapshots/` (see `snapshot.rs`), both encrypted, and `keys` (see `keyring.rs`).
 //! All formats carry a version; a newer or damaged file refuses the start, is named, and stays as it is.
 
+pub mod backup;
 mod config;
 mod disk;
 mod error;
@@ -20,6 +21,7 @@ mod folder;
 mod keyring;
 mod node;
 mod proposer;
+mod recast;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -37,6 +39,7 @@ pub use config::RaftConfig;
 pub use error::{Damage, Leader, ProposeError, QUORUM_LOST, RaftError, WalError};
 pub use keyring::{Keyring, KeyringError, Lock};
 pub use node::RaftNode;
+pub use recast::Remains;
 pub use service::RaftGrpc;
 pub use snapshot::SnapshotDamage;
 pub use state_machine::{Applied, ApplyHook, StateHandle};

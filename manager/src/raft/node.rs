@@ -89,7 +89,7 @@ impl RaftNode {
         let Folder { log, snapshots, newest } = opened.await.map_err(|err| stopped(&err))??;
         let machine = StateMachine::new(snapshots, newest, log.unflushed(), hook);
         let state = machine.handle();
-        let peers = Peers::new(connector, log.unflushed());
+        let peers = Peers::new(connector, log.unflushed(), state.clone());
         let raft = Raft::new(me, settings, peers.clone(), log.clone(), machine);
         let raft = raft.await.map_err(|err| stopped(&err))?;
 
@@ -227,7 +227,7 @@ impl RaftNode {
 
     /// What answers the other managers; serve it where only managers get in.
     pub fn grpc(&self) -> RaftGrpc {
-        RaftGrpc::new(self.raft.clone())
+        RaftGrpc::new(self.raft.clone(), self.state.clone())
     }
 
     /// Makes a snapshot now and shortens the log; does not wait for it.

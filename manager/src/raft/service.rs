@@ -11,6 +11,7 @@ use swarmnet_proto::v1::RaftMessage;
 use swarmnet_proto::v1::raft_server;
 use tonic::{Request, Response, Status};
 
+use super::state_machine::StateHandle;
 use super::transport::{self, CallError, MESSAGE_BYTES_MAX};
 use super::types::Raft;
 
@@ -21,6 +22,7 @@ pub(super) type ReadIndexError = RaftError<u64, CheckIsLeaderError<u64, BasicNod
 #[derive(Clone)]
 pub struct RaftGrpc {
     raft: Raft,
+    state: StateHandle,
 }
 
 // === impl RaftGrpc ===
@@ -32,8 +34,24 @@ impl std::fmt::Debug for RaftGrpc {
 }
 
 impl RaftGrpc {
-    pub(super) fn new(raft: Raft) -> Self {
-        Self { raft }
+    pub(super) fn new(raft: Raft, state: StateHandle) -> Self {
+        Self { raft, state }
+    }
+
+    /// The payload of a message from this node's own group.
+    fn read<T: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<T, Status> {
+        let message = request.into_inner();
+        if let (Some(own), Some(theirs)) = (self.state.generation(), message.generation)
+            && own != theirs
+        {
+            return Err(Status::failed_precondition(format!(
+                "the cluster was made anew: this manager is of its generation {own}, the caller of {theirs}; the older one has to leave and join again"
+            )));
+        }
+        transport::decode(&message).map_err(|err| match err {
+            CallError::Version { .. } => Status::failed_precondition(err.to_string()),
+            err => Status::invalid_argument(err.to_string()),
+        })
     }
 
     /// The service for a tonic router, with the message sizes Raft needs.
@@ -50,12 +68,12 @@ impl raft_server::Raft for RaftGrpc {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.append_entries(read(request)?).await;
+        let answer = self.raft.append_entries(self.read(request)?).await;
         answered(&answer)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.vote(read(request)?).await;
+        let answer = self.raft.vote(self.read(request)?).await;
         answered(&answer)
     }
 
@@ -63,7 +81,7 @@ impl raft_server::Raft for RaftGrpc {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.install_snapshot(read(request)?).await;
+        let answer = self.raft.install_snapshot(self.read(request)?).await;
         answered(&answer)
     }
 
@@ -71,19 +89,12 @@ impl raft_server::Raft for RaftGrpc {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let () = read(request)?;
+        let () = self.read(request)?;
         let read = self.raft.get_read_log_id().await;
         let answer: Result<u64, ReadIndexError> =
             read.map(|(read, _applied)| read.index().unwrap_or(0));
         answered(&answer)
     }
-}
-
-fn read<T: DeserializeOwned>(request: Request<RaftMessage>) -> Result<T, Status> {
-    transport::decode(&request.into_inner()).map_err(|err| match err {
-        CallError::Version { .. } => Status::failed_precondition(err.to_string()),
-        err => Status::invalid_argument(err.to_string()),
-    })
 }
 
 fn answered<T: Serialize>(answer: &T) -> Result<Response<RaftMessage>, Status> {

@@ -48,6 +48,8 @@ pub struct StateHandle {
 struct Inner {
     machine: RwLock<Machine>,
     applied: watch::Sender<Revision>,
+    /// One more than the cluster's generation; 0 while there is no cluster. Beside the lock: each message asks for it.
+    generation: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +82,23 @@ impl StateHandle {
         look(&self.machine().state)
     }
 
+    /// The state with its place in the log, as it travels and is backed up. Changes wait meanwhile.
+    ///
+    /// # Errors
+    /// Only if a type of the state cannot be encoded, which is a fault of ours.
+    pub fn encoded(&self) -> Result<Vec<u8>, postcard::Error> {
+        let machine = self.machine();
+        snapshot::encode(&machine.snapshot_meta(), &machine.state)
+    }
+
     /// The revision of the state; changes after the state has.
     pub fn applied(&self) -> watch::Receiver<Revision> {
         self.inner.applied.subscribe()
+    }
+
+    /// How often the cluster was made anew; `None` before this manager knows of a cluster.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.inner.generation.load(Ordering::Acquire).checked_sub(1)
     }
 
     fn machine(&self) -> RwLockReadGuard<'_, Machine> {
@@ -117,7 +133,8 @@ impl StateMachine {
         });
         let revision = Revision(machine.last_applied.map_or(0, |id| id.index));
         let applied = watch::Sender::new(revision);
-        let inner = Inner { machine: RwLock::new(machine), applied };
+        let generation = AtomicU64::new(generation(&machine.state));
+        let inner = Inner { machine: RwLock::new(machine), applied, generation };
         let handle = StateHandle { inner: Arc::new(inner) };
         Self { handle, snapshots: Arc::new(snapshots), unflushed, hook }
     }
@@ -144,6 +161,7 @@ impl StateMachine {
                 }
             }
         }
+        self.handle.inner.generation.store(generation(&machine.state), Ordering::Release);
         let machine = RwLockWriteGuard::downgrade(machine);
         if !reply.0.is_empty() {
             (self.hook)(&machine.state, Applied::Entry { revision });
@@ -209,6 +227,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         machine.state = state;
         machine.last_applied = meta.last_log_id;
         machine.membership = meta.last_membership.clone();
+        self.handle.inner.generation.store(generation(&machine.state), Ordering::Release);
         let machine = RwLockWriteGuard::downgrade(machine);
         (self.hook)(&machine.state, Applied::Snapshot { revision });
         drop(machine);
@@ -261,6 +280,10 @@ impl Machine {
             snapshot_id,
         }
     }
+}
+
+fn generation(state: &State) -> u64 {
+    state.cluster().map_or(0, |cluster| cluster.generation + 1)
 }
 
 /// Work on the disk, off the workers of the runtime.

@@ -96,6 +96,11 @@ impl LogStore {
         self.flushed(Op::Roll).await
     }
 
+    /// The entries from that index on.
+    pub(super) fn entries_since(&self, index: u64) -> Vec<Entry> {
+        self.read().slice(index, u64::MAX, usize::MAX)
+    }
+
     /// Bytes of log in memory, as encoded.
     pub(super) fn bytes(&self) -> usize {
         self.read().bytes

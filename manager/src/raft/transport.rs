@@ -29,6 +29,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::service::ReadIndexError;
+use super::state_machine::StateHandle;
 use super::types::TypeConfig;
 use super::unflushed::Unflushed;
 
@@ -52,6 +53,7 @@ pub(super) struct Peers {
     /// By Raft id; at most one per manager ever seen.
     channels: Arc<Mutex<BTreeMap<u64, Peer>>>,
     unflushed: Unflushed,
+    state: StateHandle,
 }
 
 #[derive(Debug)]
@@ -104,8 +106,8 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    pub(super) fn new(connector: Connector, unflushed: Unflushed) -> Self {
-        Self { connector, channels: Arc::default(), unflushed }
+    pub(super) fn new(connector: Connector, unflushed: Unflushed, state: StateHandle) -> Self {
+        Self { connector, channels: Arc::default(), unflushed, state }
     }
 
     /// One call and its answer. Cancel-safe: a dropped call counts as silence.
@@ -115,7 +117,7 @@ impl Peers {
         method: Method,
         request: &Q,
     ) -> Result<A, CallError> {
-        let message = encode(request)?;
+        let message = RaftMessage { generation: self.state.generation(), ..encode(request)? };
         let mut client = RaftClient::new(self.begin(target, addr))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -230,7 +232,7 @@ pub(super) async fn read_index(
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<RaftMessage, CallError> {
     let payload = postcard::to_stdvec(value)?.into();
-    Ok(RaftMessage { version: WIRE_VERSION, payload })
+    Ok(RaftMessage { version: WIRE_VERSION, payload, generation: None })
 }
 
 pub(super) fn decode<T: DeserializeOwned>(message: &RaftMessage) -> Result<T, CallError> {

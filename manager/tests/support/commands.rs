@@ -4,7 +4,7 @@
 use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeChange, Proposal, Secret, State};
 use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, Role};
 
-const NODE: NodeId = NodeId::from_bytes([0x11; 16]);
+pub(crate) const NODE: NodeId = NodeId::from_bytes([0x11; 16]);
 
 /// The first command of a log.
 pub(crate) fn init() -> Proposal {
@@ -50,6 +50,6 @@ pub(crate) fn get<'a>(state: &'a State, key: &str) -> Option<&'a str> {
 }
 
 /// Without a request id: repeating it is harmless.
-fn proposal(command: Command) -> Proposal {
+pub(crate) fn proposal(command: Command) -> Proposal {
     Proposal { command, now_ms: 1_700_000_000_000, seed: [7; 32], request_id: [0; 16] }
 }

@@ -9,6 +9,7 @@ mod ingress;
 mod input;
 mod names;
 mod overlay;
+mod recovery;
 mod restart;
 mod teardown;
 mod trace;

@@ -9,7 +9,7 @@ use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::secret::Secret;
 use crate::state::txn::Txn;
-use crate::state::{CertificateAuthority, Cluster, Tokens};
+use crate::state::{CertificateAuthority, Cluster, ManagerLock, Tokens};
 
 /// Longest IPv4 prefix cut from a pool: smaller subnets hold too little (`sw:M10`).
 const POOL_MASK_LEN_MAX: u8 = 29;
@@ -53,6 +53,8 @@ impl Txn<'_> {
             cert_expiry_ms: init.cert_expiry_ms,
             gossip_keys: vec![GossipKey { id: 1, secret: init.gossip_secret }],
             created_ms: self.now_ms,
+            lock: ManagerLock::default(),
+            generation: 0,
         });
         let ingress = self.create_network(&ingress(init)?)?;
         let (index, fabric) = self.join_node(&init.first)?;

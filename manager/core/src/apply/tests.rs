@@ -22,8 +22,8 @@ use crate::command::*;
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::secret::Secret;
-use crate::state::State;
 use crate::state::index::Index;
+use crate::state::{ManagerLock, State};
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("a DNS label")

@@ -65,6 +65,18 @@ pub struct Cluster {
     /// Oldest first; one or two.
     pub gossip_keys: Vec<GossipKey>,
     pub created_ms: u64,
+    pub lock: ManagerLock,
+    /// Counts how often the cluster was made anew: managers of an earlier one are not of this one.
+    pub generation: u64,
+}
+
+/// What managers must be given before they can read their own disks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ManagerLock {
+    /// Counts the changes: managers that were away see that they have missed one.
+    pub version: u64,
+    /// The operator's key, 32 bytes; `None`: managers start by themselves.
+    pub key: Option<Secret>,
 }
 
 /// The cluster's certificate authority.

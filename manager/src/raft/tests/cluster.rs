@@ -195,8 +195,8 @@ fn what_a_peer_cannot_read_it_refuses() {
     let node = single(&config(dir.path(), 1));
     let codes = node.run(async {
         let mut client = RaftClient::new(connector()(1, &node.addr.to_string()));
-        let newer = RaftMessage { version: 2, payload: Vec::new().into() };
-        let garbage = RaftMessage { version: 1, payload: vec![0xff; 40].into() };
+        let newer = RaftMessage { version: 2, payload: Vec::new().into(), generation: None };
+        let garbage = RaftMessage { version: 1, payload: vec![0xff; 40].into(), generation: None };
         [
             client.vote(newer.clone()).await.unwrap_err().code(),
             client.append_entries(newer).await.unwrap_err().code(),

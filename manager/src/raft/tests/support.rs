@@ -33,8 +33,8 @@ pub(super) struct TestNode {
 /// Three managers with their folders; a `None` is dead.
 pub(super) struct Trio {
     pub(super) nodes: BTreeMap<u64, Option<TestNode>>,
-    addrs: BTreeMap<u64, SocketAddr>,
-    dirs: BTreeMap<u64, TempDir>,
+    pub(super) addrs: BTreeMap<u64, SocketAddr>,
+    pub(super) dirs: BTreeMap<u64, TempDir>,
     tune: fn(&mut RaftConfig),
 }
 

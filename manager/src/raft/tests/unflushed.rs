@@ -85,14 +85,15 @@ async fn a_follower_answers_after_the_flush() {
 #[tokio::test]
 async fn no_message_calls_committed_what_the_disk_does_not_have() {
     let dir = TempDir::new().unwrap();
-    let mut log = log(&dir, ME).await;
+    let (mut log, machine) = super::storage::open(dir.path());
+    log.save_vote(&Vote::new_committed(1, ME)).await.unwrap();
     let asked = Arc::new(AtomicBool::new(false));
     let (seen, make) = (Arc::clone(&asked), connector());
     let connector: super::super::Connector = Arc::new(move |id, addr| {
         seen.store(true, Ordering::SeqCst);
         make(id, addr)
     });
-    let mut peers = Peers::new(connector, log.unflushed());
+    let mut peers = Peers::new(connector, log.unflushed(), machine.handle());
     let mut peer = peers.new_client(OTHER, &BasicNode::new("127.0.0.1:1")).await;
     let message = |committed: u64| {
         let leader_commit = Some(entry(ME, committed).log_id);

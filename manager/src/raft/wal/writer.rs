@@ -144,7 +144,9 @@ impl Writer {
         let parts = Parts { housekeeper, marks, segments };
         let mut writer = Self::at(dir, segment_bytes, at_rest, (last, current), parts);
         if tail.sealed {
-            writer.open_next(0).map_err(io("create the segment after", &path))?;
+            writer
+                .open_next(writer.next_len(), 0)
+                .map_err(io("create the segment after", &path))?;
         } else if last.key != at_rest.keyring.current().0 {
             writer.roll().map_err(io("create the segment after", &path))?;
         }
@@ -260,7 +262,7 @@ impl Writer {
         let needed = format::record_len(len) + format::SEAL_LEN;
         if self.end() + needed as u64 > self.current.bytes {
             self.seal()?;
-            self.open_next(needed as u64)?;
+            self.open_next(self.next_len(), needed as u64)?;
         }
         let place = self.place();
         format::encode_record(&mut self.staged, place, tag, payload, &self.current.sealer);
@@ -313,15 +315,16 @@ impl Writer {
     }
 
     fn roll(&mut self) -> io::Result<()> {
+        let bytes = self.current.bytes;
         self.seal()?;
-        self.open_next(0)
+        self.open_next(bytes, 0)
     }
 
-    /// Goes on in a new segment that has room for `needed` bytes.
-    fn open_next(&mut self, needed: u64) -> io::Result<()> {
+    /// Goes on in a new segment of `bytes`, or more when a record of `needed` bytes would not fit.
+    fn open_next(&mut self, bytes: u64, needed: u64) -> io::Result<()> {
         let marks = postcard::to_stdvec(&self.marks).map_err(io::Error::other)?;
         let head = format::SEGMENT_HEADER_LEN + format::record_len(marks.len());
-        let spare = self.housekeeper.take(self.next_len().max(needed + head as u64))?;
+        let spare = self.housekeeper.take(bytes.max(needed + head as u64))?;
         let number = self.last().number + 1;
         let (segment, current) =
             found_segment(&self.dir, spare, number, &self.marks, &self.at_rest)?;

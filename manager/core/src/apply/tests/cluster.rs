@@ -199,3 +199,58 @@ fn a_newer_format_is_refused() {
     bytes[0] += 1;
     assert!(postcard::from_bytes::<State>(&bytes).is_err());
 }
+
+#[test]
+fn the_lock_has_one_key_at_a_time_and_each_change_is_counted() {
+    let mut world = World::new();
+    let [a, b] = [1, 2].map(|n| Secret::new([n; 32]));
+    let lock = |world: &World| world.state.cluster().expect("initialised").lock.clone();
+    let set = |on, fresh: &Secret| Command::SetAutolock { on, fresh: fresh.clone() };
+    let rotate = Command::RotateUnlockKey { fresh: b.clone() };
+    let err = world.refused(rotate.clone());
+    assert_eq!(err, "cannot rotate because autolock is not turned on");
+    world.ok(set(false, &a));
+    assert_eq!(lock(&world), ManagerLock::default(), "it was off");
+    world.ok(set(true, &a));
+    world.ok(set(true, &b));
+    assert_eq!(lock(&world), ManagerLock { version: 1, key: Some(a) }, "it was on");
+    world.ok(rotate);
+    assert_eq!(lock(&world), ManagerLock { version: 2, key: Some(b.clone()) });
+    world.ok(set(false, &b));
+    assert_eq!(lock(&world), ManagerLock { version: 3, key: None });
+}
+
+#[test]
+fn a_cluster_made_anew_has_one_manager_and_is_else_the_same() {
+    let mut world = World::with_nodes(3);
+    world.ok(Command::UpdateNode(NodeChange {
+        node: node_id(2).to_string(),
+        role: Some(Role::Manager),
+        ..NodeChange::default()
+    }));
+    world.network(overlay("kept"));
+    let before = world.state.clone();
+    let roles =
+        |world: &World| world.state.nodes().map(|n| (n.name.clone(), n.role)).collect::<Vec<_>>();
+    let generation = |state: &State| state.cluster().expect("initialised").generation;
+
+    let mut known = world.clone();
+    let description = NodeDescription { addr: description(9).addr, ..description(2) };
+    known.ok(Command::Refound(Box::new(Founder::Known { node: node_id(2), description })));
+    let names = |roles: [Role; 3]| ["n1", "n2", "n3"].map(str::to_owned).into_iter().zip(roles);
+    let expected: Vec<_> = names([Role::Worker, Role::Manager, Role::Worker]).collect();
+    assert_eq!(roles(&known), expected);
+    assert_eq!(known.state.node(node_id(2)).expect("there").addr, description_addr(9));
+    assert!(known.state.networks().eq(before.networks()));
+    assert_eq!(generation(&known.state), generation(&before) + 1);
+
+    world.ok(Command::Refound(Box::new(Founder::New(join(4, Role::Manager)))));
+    let managers: Vec<_> = world.state.managers().map(|n| n.id).collect();
+    assert_eq!((managers, world.state.nodes().count()), (vec![node_id(4)], 4));
+    let stranger = Founder::Known { node: node_id(8), description: super::description(8) };
+    assert!(world.refused(Command::Refound(Box::new(stranger))).contains("not found"));
+}
+
+fn description_addr(n: u8) -> std::net::SocketAddr {
+    description(n).addr
+}

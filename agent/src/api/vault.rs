@@ -1,0 +1,71 @@
+//! The cluster's lock and its backups on a node's socket: every call is a manager's to answer.
+
+use std::pin::Pin;
+
+use swarmnet_proto::v1;
+use swarmnet_proto::v1::vault_client::VaultClient;
+use swarmnet_proto::v1::vault_server::Vault;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::{audit, refused};
+use crate::local::cluster::Cluster;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct VaultProxy {
+    cluster: Cluster,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Passes on what only a manager's operator may ask.
+macro_rules! manage {
+    ($self:ident, $request:ident, $method:ident) => {{
+        audit(&$request, stringify!($method));
+        $self.cluster.may_write().map_err(|err| refused(&err))?;
+        let request = $request.into_inner();
+        let call = |channel| {
+            let request = request.clone();
+            async move { VaultClient::new(channel).$method(request).await }
+        };
+        $self.cluster.call(call).await.map_err(|err| refused(&err))
+    }};
+}
+
+impl VaultProxy {
+    pub fn new(cluster: Cluster) -> Self {
+        Self { cluster }
+    }
+}
+
+#[tonic::async_trait]
+impl Vault for VaultProxy {
+    async fn get_unlock_key(
+        &self,
+        request: Request<v1::GetUnlockKeyRequest>,
+    ) -> Answer<v1::UnlockKeyResponse> {
+        manage!(self, request, get_unlock_key).map(Response::new)
+    }
+
+    async fn set_autolock(
+        &self,
+        request: Request<v1::SetAutolockRequest>,
+    ) -> Answer<v1::UnlockKeyResponse> {
+        manage!(self, request, set_autolock).map(Response::new)
+    }
+
+    async fn rotate_unlock_key(
+        &self,
+        request: Request<v1::RotateUnlockKeyRequest>,
+    ) -> Answer<v1::UnlockKeyResponse> {
+        manage!(self, request, rotate_unlock_key).map(Response::new)
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupChunk, Status>> + Send>>;
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
+        let stream = manage!(self, request, backup)?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+}

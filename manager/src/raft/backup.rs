@@ -1,0 +1,62 @@
+//! A backup: the whole state in one file, for a cluster that has to be made anew.
+//!
+//! File: an envelope (`swarmnet_pki::sealed`, "SNETBAK\n") around what travels to followers as a snapshot (`snapshot.rs`), with its own
+//! version and checksum. It holds the keys of the CA. A cluster that locks its managers locks its backups with the same key: a
+//! backup is then worth nothing without it; else whoever can read the file can be a manager.
+
+use swarmnet_pki::sealed::{self, Kind, Sealed};
+use swarmnet_pki::{InvalidUnlockKey, PkiError, UnlockKey};
+
+use super::recast::Remains;
+use super::snapshot::{self, SnapshotDamage};
+
+const KIND: Kind = Kind { magic: b"SNETBAK\n", name: "backup", version: 1 };
+/// Number of the operator's key in the file's header.
+const UNLOCK_KEY_NUMBER: u32 = 0;
+
+/// Why a backup is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error(transparent)]
+    Damaged(#[from] SnapshotDamage),
+    /// Another try may follow at once.
+    #[error("the backup is locked: the unlock key that the cluster had then is needed")]
+    Locked,
+    #[error(transparent)]
+    WrongKey(#[from] InvalidUnlockKey),
+}
+
+/// The bytes of a backup file; `state` as [`StateHandle::encoded`](super::StateHandle::encoded) gives it.
+///
+/// # Errors
+/// [`PkiError::Random`].
+pub fn write(state: &[u8], lock: Option<&UnlockKey>) -> Result<Vec<u8>, PkiError> {
+    match lock {
+        None => Ok(sealed::plain(KIND, state)),
+        Some(key) => sealed::seal(KIND, (UNLOCK_KEY_NUMBER, key.secret()), state),
+    }
+}
+
+/// Whether it takes the operator's key to read the file.
+///
+/// # Errors
+/// [`BackupError::Damaged`].
+pub fn is_locked(file: &[u8]) -> Result<bool, BackupError> {
+    let sealed = Sealed::parse(KIND, file).map_err(SnapshotDamage::from)?;
+    Ok(sealed.key().is_some())
+}
+
+/// The state in a backup file.
+///
+/// # Errors
+/// See [`BackupError`].
+pub fn read(file: &[u8], key: Option<&UnlockKey>) -> Result<Remains, BackupError> {
+    let sealed = Sealed::parse(KIND, file).map_err(SnapshotDamage::from)?;
+    let content = match (sealed.key(), key) {
+        (None, _) => sealed.plain().map_err(SnapshotDamage::from)?.to_vec(),
+        (Some(_), None) => return Err(BackupError::Locked),
+        (Some(_), Some(key)) => sealed.open(key.secret()).map_err(|_| InvalidUnlockKey)?,
+    };
+    let (meta, state) = snapshot::decode(&content)?;
+    Ok(Remains::of(&meta, state))
+}
