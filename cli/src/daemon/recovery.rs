@@ -6,7 +6,7 @@ use bytes::Bytes;
 use swarmnet_agent::local::Standing;
 use swarmnet_manager::raft::{Keyring, KeyringError, backup};
 use swarmnet_manager::{RestoreConfig, Revived};
-use swarmnet_pki::{NodeIdentity, Peer, TlsStore, UnlockKey};
+use swarmnet_pki::{NodeIdentity, NodeKey, Peer, TlsStore, UnlockKey};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::recovery_server::Recovery;
 use swarmnet_types::{NodeId, NodeIndex, Role};
@@ -38,21 +38,26 @@ impl Node {
         role: Role,
         unlock: Option<&UnlockKey>,
     ) -> Result<Option<Opened>, CliError> {
+        let certs = self.paths.certs();
+        // A manager that became a worker while it was locked still has its key sealed.
+        let is_sealed = NodeKey::is_sealed(&certs).map_err(CliError::failure)?;
         let keyring = match role {
-            Role::Worker => None,
-            Role::Manager => match Keyring::open(&self.paths.raft(), unlock) {
+            Role::Worker if !is_sealed => None,
+            Role::Worker | Role::Manager => match Keyring::open(&self.paths.raft(), unlock) {
                 Ok(keyring) => Some(keyring),
                 Err(KeyringError::Locked { .. }) => return Ok(None),
                 Err(err) => return Err(CliError::failure(err)),
             },
         };
-        let certs = self.paths.certs();
         let seal = keyring.as_ref().map(Keyring::node_key);
         let identity = NodeIdentity::load(&certs, seal.as_ref()).map_err(CliError::failure)?;
         let identity = identity
             .ok_or_else(|| CliError::failure(format!("no identity in {}", certs.display())))?;
+        if role == Role::Worker {
+            identity.key().protect(&certs, None).map_err(CliError::failure)?;
+        }
         let tls = TlsStore::new(identity).map_err(CliError::failure)?;
-        Ok(Some(Opened { tls, keyring }))
+        Ok(Some(Opened { tls, keyring: keyring.filter(|_| role == Role::Manager) }))
     }
 
     /// Goes on as far as that is possible without the key.
@@ -70,11 +75,11 @@ impl Node {
         }
         let key: UnlockKey = key.parse().map_err(CliError::failure)?;
         let opened = self.open(standing.role, Some(&key))?;
-        let Some(Opened { tls, keyring: Some(keyring) }) = opened else {
-            return Err(CliError::failure(LOCKED));
-        };
+        let Opened { tls, keyring } = opened.ok_or_else(|| CliError::failure(LOCKED))?;
         let place = self.stored_place()?;
-        *slot = Some(self.start_manager(&tls, &place, keyring).await?);
+        if let Some(keyring) = keyring {
+            *slot = Some(self.start_manager(&tls, &place, keyring).await?);
+        }
         self.agent.suspend().await;
         self.enter(tls, &place);
         Ok(())
@@ -179,9 +184,11 @@ impl Node {
                 return Err(err);
             }
         };
+        let leads = running.manager.raft().barrier().await;
         *slot = Some(running);
         let node = tls.identity().node_id();
         self.enter(tls, &place);
+        leads.map_err(CliError::failure)?;
         self.wait_ready().await?;
         Ok(answer(node, revived))
     }

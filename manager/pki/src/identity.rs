@@ -95,6 +95,14 @@ impl NodeKey {
         Ok(Some(Self(Arc::new(key))))
     }
 
+    /// Whether the key in `dir` is sealed; a key that is not there is not.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub fn is_sealed(dir: &Path) -> Result<bool, PkiError> {
+        Ok(files::read(dir, KEY_FILE)?.is_some_and(|text| sealed_key::is_sealed(&text)))
+    }
+
     /// Brings the key's file into the form it is to have: sealed with this key, or plain. One that has it is left alone.
     ///
     /// # Errors

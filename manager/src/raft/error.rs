@@ -31,6 +31,9 @@ pub enum RaftError {
     /// A snapshot cannot be used; nothing on disk was changed.
     #[error("{}: {damage}", file.display())]
     Snapshot { file: PathBuf, damage: SnapshotDamage },
+    /// The log begins after entries that only a snapshot held. Nothing was changed.
+    #[error("no snapshot in {} reaches entry {purged}, after which the log begins", dir.display())]
+    SnapshotMissing { dir: PathBuf, purged: u64 },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -24,6 +24,12 @@ impl Folder {
         let (dir, at_rest) = (&config.dir, AtRest::new(keyring));
         let log = LogStore::open(&dir.join("log"), config.segment_bytes, config.me, &at_rest)?;
         let (snapshots, newest) = SnapshotDir::open(&dir.join("snapshots"), &at_rest)?;
+        let newest_index = newest.as_ref().and_then(|n| n.meta.last_log_id).map(|id| id.index);
+        if let Some(purged) = log.purged()
+            && newest_index.is_none_or(|newest| newest < purged)
+        {
+            return Err(RaftError::SnapshotMissing { dir: dir.join("snapshots"), purged });
+        }
         let mut used = log.keys().clone();
         used.extend(newest.as_ref().map(|newest| newest.key));
         at_rest.keyring.retain(&used)?;

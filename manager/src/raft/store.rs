@@ -96,6 +96,11 @@ impl LogStore {
         self.flushed(Op::Roll).await
     }
 
+    /// The last index that is gone from the log, because a snapshot holds it.
+    pub(super) fn purged(&self) -> Option<u64> {
+        self.read().purged.map(|id| id.index)
+    }
+
     /// The entries from that index on.
     pub(super) fn entries_since(&self, index: u64) -> Vec<Entry> {
         self.read().slice(index, u64::MAX, usize::MAX)

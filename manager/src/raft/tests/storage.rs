@@ -86,6 +86,32 @@ fn a_damaged_snapshot_refuses_the_start_and_stays() {
 }
 
 #[test]
+fn a_snapshot_that_is_gone_refuses_the_start() {
+    let dir = TempDir::new().unwrap();
+    let config = RaftConfig { snapshot_keep: 0, ..config(dir.path(), 1) };
+    let node = TestNode::start(&config, ([127, 0, 0, 1], 0).into()).unwrap();
+    node.run(node.node.bootstrap([(1, node.addr.to_string())].into())).unwrap();
+    node.propose(commands::init()).unwrap();
+    node.run(node.node.snapshot()).unwrap();
+    let purged = || node.node.status().snapshot.is_some();
+    while !purged() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // openraft purges when it hears of the next entry.
+    node.propose(put("a")).unwrap();
+    node.run(node.node.barrier()).unwrap();
+    node.run(node.node.shutdown());
+    let snapshots = dir.path().join("snapshots");
+    let file = fs::read_dir(&snapshots).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let err = refusal(dir.path());
+    assert!(matches!(&err, RaftError::SnapshotMissing { dir, .. } if *dir == snapshots), "{err}");
+    fs::write(&file, whole).unwrap();
+    TestNode::start(&config, ([127, 0, 0, 1], 0).into()).unwrap();
+}
+
+#[test]
 fn a_newer_snapshot_is_refused_by_name_and_version() {
     let (dir, path) = with_snapshot();
     let mut newer = fs::read(&path).unwrap();

@@ -61,6 +61,8 @@ pub enum Damage {
     RecordTag { found: u8 },
     #[error("a record does not open with the data key: it was altered, or was not written here")]
     Seal,
+    #[error("the number of the newest segment does not match its checksum")]
+    Newest,
     #[error("the record does not decode")]
     Payload,
     #[error("records are missing, though later ones are intact")]

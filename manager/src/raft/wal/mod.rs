@@ -3,7 +3,7 @@
 //! Inputs: [`Op`]s through [`Wal::submit`], in the order they must hold. Outputs: [`Recovered`] at the opening, one answer per op.
 //! The log knows indexes and opaque bytes; what an entry or a vote is, the store above decides.
 //!
-//! Files in the folder: `lock`, `<16 hex digits>.wal` (consecutive), `spare.tmp` (the next segment being made; may vanish).
+//! Files in the folder: `lock`, `<16 hex digits>.wal` (consecutive), `newest` (see `newest.rs`), `spare.tmp` (the next segment being made; may vanish).
 //!
 //! Invariants: what was answered `Ok` is there after any crash; a damaged or newer file refuses the start and changes nothing;
 //! only whole segments are removed, oldest first. It never repairs anything but an unfinished last write.
@@ -11,6 +11,7 @@
 pub(super) mod error;
 mod format;
 mod housekeeper;
+mod newest;
 mod recover;
 mod seal;
 mod writer;

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Damage, WalError};
 use super::format::{self, Parsed, Tag};
+use super::newest::{self, Newest};
 use super::seal::SegmentKey;
-use crate::raft::disk::AtRest;
+use crate::raft::disk::{AtRest, Disk};
 
 /// What the log says besides its entries. The bytes are the caller's encoding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,7 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 /// As of [`WalError`]: damage with file and offset, a newer format, a missing segment.
 pub(super) fn scan(dir: &Path, at_rest: &AtRest) -> Result<Scan, WalError> {
     let numbers = segment_numbers(dir)?;
+    check_end(&*at_rest.disk, dir, numbers.last().copied())?;
     let mut scan = Scan::default();
     for (at, &number) in numbers.iter().enumerate() {
         if number != numbers[0] + at as u64 {
@@ -118,13 +120,36 @@ fn segment_numbers(dir: &Path) -> Result<Vec<u64>, WalError> {
     Ok(numbers)
 }
 
+/// The newest segment must be there.
+fn check_end(disk: &dyn Disk, dir: &Path, last: Option<u64>) -> Result<(), WalError> {
+    let file = newest::path(dir);
+    let expected = match newest::read(disk, dir) {
+        Ok(Newest::Segment(number)) => number,
+        Ok(Newest::Absent) => return Ok(()),
+        Ok(Newest::Damaged) => {
+            return Err(WalError::Corrupt { file, offset: 0, damage: Damage::Newest });
+        }
+        Err(source) => return Err(WalError::Io { action: "read", path: file, source }),
+    };
+    match last {
+        Some(last) if last >= expected => Ok(()),
+        _ => Err(WalError::Missing { file: segment_path(dir, expected) }),
+    }
+}
+
 /// The oldest entry must follow the last purged one: segments are removed only after their entries were purged.
 fn check_start(recovered: &Recovered, dir: &Path, first: Option<u64>) -> Result<(), WalError> {
-    let (Some((purged, _)), Some((found, _)), Some(number)) =
-        (&recovered.marks.purged, recovered.entries.front(), first)
-    else {
-        return Ok(());
+    let Some(number) = first else { return Ok(()) };
+    let Some((purged, _)) = &recovered.marks.purged else {
+        // Nothing was ever purged, so no segment was ever removed.
+        let is_whole = number == 1;
+        return if is_whole {
+            Ok(())
+        } else {
+            Err(WalError::Missing { file: segment_path(dir, 1) })
+        };
     };
+    let Some((found, _)) = recovered.entries.front() else { return Ok(()) };
     if *found == purged + 1 {
         return Ok(());
     }

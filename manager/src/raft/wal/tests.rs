@@ -255,11 +255,30 @@ fn an_older_segment_must_be_whole_and_there() {
     assert!(
         matches!(&err, WalError::Corrupt { file, damage: Damage::NoSeal, .. } if *file == all[1])
     );
-    fs::remove_file(&all[1]).unwrap();
-    let err = try_open(dir.path()).unwrap_err();
-    assert!(matches!(&err, WalError::Missing { file } if *file == all[1]), "{err}");
     fs::write(&all[1], &whole).unwrap();
+    // The first, one between others, the last, and all.
+    let last = all.len() - 1;
+    for missing in [vec![0], vec![1], vec![last], vec![last - 1, last], (0..=last).collect()] {
+        let whole: Vec<_> = missing.iter().map(|at| fs::read(&all[*at]).unwrap()).collect();
+        for at in &missing {
+            fs::remove_file(&all[*at]).unwrap();
+        }
+        let before = contents(dir.path());
+        let err = try_open(dir.path()).unwrap_err();
+        let named = matches!(&err, WalError::Missing { file } if missing.iter().any(|at| *file == all[*at]));
+        assert!(named, "{missing:?}: {err}");
+        assert_eq!(contents(dir.path()), before);
+        for (at, bytes) in missing.iter().zip(whole) {
+            fs::write(&all[*at], bytes).unwrap();
+        }
+    }
     open(dir.path());
+    let newest = dir.path().join("newest");
+    for damaged in [&b""[..], &[0; 12], &[1; 13]] {
+        fs::write(&newest, damaged).unwrap();
+        let err = try_open(dir.path()).unwrap_err();
+        assert!(matches!(&err, WalError::Corrupt { file, .. } if *file == newest), "{err}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::sync::mpsc::Receiver;
 use super::error::WalError;
 use super::format::{self, Place, Tag};
 use super::housekeeper::{Housekeeper, Spare, create_spare};
+use super::newest;
 use super::recover::{Marks, Scan, Segment, segment_path};
 use super::seal::{Sealer, SegmentKey};
 use crate::raft::disk::{AtRest, Disk};
@@ -372,6 +373,7 @@ fn found_segment(
     disk.sync(&spare.file, &spare.path)?;
     disk.rename(&spare.path, &path)?;
     disk.sync_dir(dir)?;
+    newest::write(&**disk, dir, number)?;
     let (end, bytes) = (head.len() as u64, spare.bytes);
     let current = Current { file: spare.file, path, sealer, end, bytes };
     Ok((Segment { number, last_index: None, key }, current))
