@@ -34,6 +34,7 @@ pub struct RestoreConfig {
     /// Folder of the node's key and certificate.
     pub certs: PathBuf,
     pub description: NodeDescription,
+    pub availability: Availability,
 }
 
 /// Makes the only manager of this node, from all that its folder holds, at the addresses of `description`.
@@ -73,7 +74,7 @@ pub async fn restore(
     let leaf = ca.sign_csr(&key.csr()?, &issue, SystemTime::now())?;
     let identity = NodeIdentity::new(key, &leaf, ca.cert_pem())?;
     let (revision, others) = (remains.state.revision(), others(&remains.state, None));
-    let (availability, description) = (Availability::Active, config.description);
+    let (availability, description) = (config.availability, config.description);
     let addr = description.addr.to_string();
     let join = JoinNode { node, role: Role::Manager, availability, description };
     let outcome = refound(&mut remains, Founder::New(join))?;

@@ -87,7 +87,7 @@ pub(crate) struct InitArgs {
     #[arg(long)]
     autolock: bool,
     /// Make a cluster of this manager alone from the state it has, after the others were lost for good
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["autolock", "data_path_port", "default_addr_pools", "default_addr_pool_mask_length", "cert_expiry"])]
     force_new_cluster: bool,
 }
 
@@ -251,6 +251,7 @@ impl PlaceArgs {
             listen_addr: self.listen_addr.clone(),
             data_path_addr: self.data_path_addr.clone(),
             name: self.name.clone(),
+            availability: availability(self.availability),
         }
     }
 }

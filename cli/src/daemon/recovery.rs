@@ -168,6 +168,7 @@ impl Node {
                 keyring: keyring.clone(),
                 certs: self.paths.certs(),
                 description: place.description(),
+                availability: Option::from(request.availability()).unwrap_or_default(),
             };
             let (identity, revived) =
                 swarmnet_manager::restore(config, remains).await.map_err(CliError::failure)?;

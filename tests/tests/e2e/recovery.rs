@@ -172,6 +172,31 @@ fn after_a_lost_quorum_one_manager_goes_on_and_nothing_flaps() {
 }
 
 #[test]
+fn a_cluster_made_anew_at_a_new_address_is_found_by_its_agents() {
+    let mut lab = web("moved", "--managers 3 --agents 2", &["a1", "a2"]);
+    let [task, _] = addresses(&lab, "a2", "w2");
+    let mut traffic = Traffic::start(&lab, "a1", &task);
+    lab.node("kill", "m1");
+    lab.node("kill", "m2");
+    let moved = "ip -4 addr flush dev eth0 && ip addr add 192.0.2.33/24 dev eth0";
+    assert!(lab.exec("m3", &["sh", "-c", moved]).status.success());
+    let force = "manager init --force-new-cluster --advertise-addr 192.0.2.33";
+    // The daemon sees its new address in a moment.
+    let forced = || lab.swarmnet("m3", force).status.success();
+    assert!(eventually(BACK_MAX, forced).is_some());
+    lab.ok("m3", "network create --detach -d overlay --attachable after");
+    for node in ["a1", "a2"] {
+        let seen = || lab.ok(node, "network ls").contains("after");
+        assert!(eventually(BACK_MAX, seen).is_some(), "{node} finds the manager");
+    }
+    let listed = lab.ok("m3", "node ls --filter name=m3");
+    assert!(listed.contains("192.0.2.33") && listed.contains("Leader"), "{listed}");
+    assert!(traffic.answers(), "the data plane goes on");
+    drop(traffic);
+    lab.down();
+}
+
+#[test]
 fn a_backup_is_restored_on_a_machine_that_was_never_in_the_cluster() {
     let mut lab = web("restored", "--managers 1 --agents 2 --clients 1", &["a1", "a2"]);
     let [task, _] = addresses(&lab, "a2", "w2");
