@@ -35,6 +35,12 @@ enum LockError {
     Length,
 }
 
+/// What is still to be done after the key file.
+struct Due {
+    node_key: bool,
+    reseal: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct LockKeeper {
@@ -75,17 +81,13 @@ impl LockKeeper {
     async fn keep(&self) {
         let mut applied = self.raft.state().applied();
         // A crash may have come between the two files.
-        let mut node_key_is_due = true;
+        let mut due = Due { node_key: true, reseal: false };
         loop {
             applied.mark_unchanged();
-            let newer = self.raft.state().read(version) > self.keyring.lock().version;
-            if newer || node_key_is_due {
-                if let Err(err) = self.follow(newer).await {
-                    tracing::error!(%err, "the keys of this manager are not under the cluster's lock yet");
-                    sleep(RETRY).await;
-                    continue;
-                }
-                node_key_is_due = false;
+            if let Err(err) = self.follow(&mut due).await {
+                tracing::error!(%err, "the keys of this manager are not under the cluster's lock yet");
+                sleep(RETRY).await;
+                continue;
             }
             if applied.changed().await.is_err() {
                 // Raft has stopped, and with it the process will.
@@ -94,26 +96,18 @@ impl LockKeeper {
         }
     }
 
-    async fn follow(&self, newer: bool) -> Result<(), LockError> {
-        if newer {
-            let lock = self.raft.state().read(|s| s.cluster().map(|c| c.lock.clone()));
-            let lock = lock.unwrap_or_default();
-            let key = unlock_key(&lock);
-            if lock.key.is_some() != key.is_some() {
-                return Err(LockError::Length);
-            }
-            let (keyring, version) = (self.keyring.clone(), lock.version);
-            blocking(move || keyring.set_lock(Lock { version, key })).await?;
+    async fn follow(&self, due: &mut Due) -> Result<(), LockError> {
+        if self.raft.state().read(version) > self.keyring.lock().version {
+            self.set_lock().await?;
+            *due = Due { node_key: true, reseal: true };
         }
-        let (keyring, certs) = (self.keyring.clone(), self.certs.clone());
-        let identity = self.tls.identity();
-        blocking(move || {
-            let seal = keyring.lock().key.map(|_| keyring.node_key());
-            identity.key().protect(&certs, seal.as_ref())
-        })
-        .await?;
-        if newer {
+        if due.node_key {
+            self.protect_node_key().await?;
+            due.node_key = false;
+        }
+        if due.reseal {
             self.raft.reseal().await?;
+            due.reseal = false;
             let version = self.keyring.lock().version;
             self.followed.send_replace(version);
             tracing::info!(
@@ -122,6 +116,27 @@ impl LockKeeper {
             );
         }
         Ok(())
+    }
+
+    async fn set_lock(&self) -> Result<(), LockError> {
+        let lock = self.raft.state().read(|s| s.cluster().map(|c| c.lock.clone()));
+        let lock = lock.unwrap_or_default();
+        let key = unlock_key(&lock);
+        if lock.key.is_some() != key.is_some() {
+            return Err(LockError::Length);
+        }
+        let (keyring, version) = (self.keyring.clone(), lock.version);
+        blocking(move || keyring.set_lock(Lock { version, key })).await
+    }
+
+    async fn protect_node_key(&self) -> Result<(), LockError> {
+        let (keyring, certs) = (self.keyring.clone(), self.certs.clone());
+        let identity = self.tls.identity();
+        blocking(move || {
+            let seal = keyring.lock().key.map(|_| keyring.node_key());
+            identity.key().protect(&certs, seal.as_ref())
+        })
+        .await
     }
 }
 

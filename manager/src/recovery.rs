@@ -87,7 +87,10 @@ pub async fn restore(
 }
 
 fn others(state: &State, me: Option<NodeId>) -> Vec<String> {
-    state.managers().filter(|n| Some(n.id) != me).map(|n| n.name.clone()).collect()
+    let others = state.managers().filter(|n| Some(n.id) != me);
+    let mut names: Vec<_> = others.map(|n| n.name.clone()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn refound(remains: &mut Remains, founder: Founder) -> Result<Outcome, ManagerError> {

@@ -110,8 +110,9 @@ impl Node {
         // What could not be made anew goes on as it was.
         let place = if revived.is_ok() { new } else { old };
         place.store(&self.paths)?;
-        let running = self.start_manager(&tls, &place, keyring).await?;
+        let started = self.start_manager(&tls, &place, keyring).await;
         self.enter(tls, &place);
+        let running = started?;
         let revived = revived.map_err(CliError::failure)?;
         let caught_up = running.manager.raft().barrier().await;
         *slot = Some(running);

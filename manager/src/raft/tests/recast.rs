@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use swarmnet_manager_core::{Command, Founder, Proposal, State};
 use swarmnet_pki::UnlockKey;
 use swarmnet_types::{NodeDescription, Revision};
@@ -148,4 +149,22 @@ fn a_backup_that_is_damaged_cut_or_locked_is_refused() {
     backup::read(&locked, Some(&key)).unwrap();
     assert!(matches!(backup::read(&locked, None), Err(BackupError::Locked)));
     assert!(matches!(backup::read(&locked, Some(&other)), Err(BackupError::WrongKey(_))));
+}
+
+proptest! {
+    /// Whatever an operator gives for a backup, there is an answer.
+    #[test]
+    fn garbage_for_a_backup_is_refused(garbage in prop::collection::vec(any::<u8>(), 0..400), at in 0..400_usize) {
+        prop_assert!(backup::read(&garbage, None).is_err());
+        let wrapped = backup::write(&garbage, None).unwrap();
+        prop_assert!(backup::read(&wrapped, None).is_err(), "a sound envelope around it");
+        let state = snapshot::encode(&super::super::types::SnapshotMeta::default(), &State::default());
+        let mut state = state.unwrap();
+        let at = at % state.len();
+        let end = (at + garbage.len()).min(state.len());
+        let is_same = state[at..end] == garbage[..end - at];
+        state[at..end].copy_from_slice(&garbage[..end - at]);
+        let wrapped = backup::write(&state, None).unwrap();
+        prop_assert_eq!(backup::read(&wrapped, None).is_ok(), is_same);
+    }
 }
