@@ -15,13 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rand::seq::SliceRandom as _;
+
 use swarmnet_dataplane::desired::Options;
 use swarmnet_dns::NameServerError;
 use swarmnet_gossip::{Doubts, Liveness, Local};
 use swarmnet_kernel::{KernelError, LinuxKernel, Netns};
 use swarmnet_pki::TlsStore;
 use swarmnet_runtime::{ReconcileHandle, Supervisor, reconcile};
-use swarmnet_types::{NodeDescription, NodeView, SandboxId};
+use swarmnet_types::{NodeDescription, NodeView, Role, SandboxId};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -81,7 +83,7 @@ pub struct AgentConfig {
 pub struct ClusterEntry {
     pub standing: Standing,
     pub tls: TlsStore,
-    /// Preferred first.
+    /// A manager's own agent asks the first one first, any other agent whichever it draws.
     pub managers: Vec<SocketAddr>,
     pub description: NodeDescription,
 }
@@ -217,7 +219,11 @@ impl Agent {
     /// Takes the node's place in a cluster: session, gossip and renewal begin.
     pub fn enter_cluster(&self, entry: ClusterEntry) {
         let inner = &self.0;
-        let ClusterEntry { standing, tls, managers, description } = entry;
+        let ClusterEntry { standing, tls, mut managers, description } = entry;
+        let own = usize::from(standing.role == Role::Manager);
+        if let Some(others) = managers.get_mut(own..) {
+            others.shuffle(&mut rand::rng());
+        }
         inner.pool.enter(standing, tls.clone(), managers);
         let supervisor = inner.supervisor.child("cluster");
         let stop = supervisor.token().clone();

@@ -36,7 +36,7 @@ impl ManagerPool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This node is in a cluster now, with these managers, the preferred one first.
+    /// This node is in a cluster now, with these managers, asked in this order.
     pub fn enter(&self, standing: Standing, tls: TlsStore, addrs: Vec<SocketAddr>) {
         let channels = BTreeMap::new();
         *self.known() =
@@ -136,8 +136,16 @@ impl Known {
         self.all().position(|a| a == addr)
     }
 
-    fn replace(&mut self, addrs: Vec<SocketAddr>, mut hints: Vec<SocketAddr>) {
+    /// The order stays this node's own, so that the agents of a manager that dies go to all the others.
+    fn replace(&mut self, mut addrs: Vec<SocketAddr>, mut hints: Vec<SocketAddr>) {
         let used = self.all().nth(self.at);
+        let place = |addr: &SocketAddr| self.addrs.iter().position(|known| known == addr);
+        let (mut known, new): (Vec<_>, Vec<_>) = addrs.drain(..).partition(|a| place(a).is_some());
+        known.sort_by_key(place);
+        for addr in new {
+            known.insert(rand::random_range(0..=known.len()), addr);
+        }
+        let addrs = known;
         hints.retain(|hint| !addrs.contains(hint));
         (self.addrs, self.hints) = (addrs, hints);
         self.at = used.and_then(|used| self.position(used)).unwrap_or(0);
@@ -190,10 +198,9 @@ mod tests {
         pool.enter_locked(standing);
         let used = || pool.known().as_ref().and_then(|k| k.all().nth(k.at));
         let all = || pool.known().as_ref().map(|k| k.all().collect::<Vec<_>>());
-        pool.update(&[addr(1), addr(2)]);
+        pool.update(&[addr(2)]);
         pool.hint(vec![addr(2), addr(9)]);
-        assert_eq!(all(), Some(vec![addr(1), addr(2), addr(9)]));
-        pool.rotate();
+        assert_eq!(all(), Some(vec![addr(2), addr(9)]));
         pool.rotate();
         assert_eq!(used(), Some(addr(9)));
         pool.hint(vec![addr(8), addr(9)]);
@@ -203,5 +210,22 @@ mod tests {
         pool.rotate();
         pool.rotate();
         assert_eq!(used(), Some(addr(9)));
+    }
+
+    #[test]
+    fn the_order_is_the_nodes_own_and_stays_when_managers_come_and_go() {
+        let (node, cluster) = (NodeId::from_bytes([1; 16]), ClusterId::from_bytes([2; 16]));
+        let pool = ManagerPool::default();
+        pool.enter_locked(Standing { node, cluster, role: Role::Worker });
+        let all = || pool.known().as_ref().map(|k| k.addrs.clone()).unwrap_or_default();
+        let managers: Vec<SocketAddr> = (1..=5).map(addr).collect();
+        pool.update(&managers);
+        let own = all();
+        pool.update(&managers[..4]);
+        let left: Vec<SocketAddr> = own.iter().copied().filter(|a| *a != addr(5)).collect();
+        assert_eq!(all(), left);
+        pool.update(&[&managers[..4], &[addr(6)]].concat());
+        assert_eq!(all().into_iter().filter(|a| *a != addr(6)).collect::<Vec<_>>(), left);
+        assert_eq!(all().len(), 5);
     }
 }

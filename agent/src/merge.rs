@@ -60,7 +60,10 @@ impl Merge {
         inputs.underlay = Arc::clone(&sources.underlay.borrow_and_update());
         inputs.options.restore_sysctls = (**sources.sysctls.borrow_and_update()).clone();
         inputs.held = *sources.held.borrow_and_update() && inputs.view.is_none();
-        self.merger.merge(&self.inputs, &mut self.witness)
+        let wish = self.merger.merge(&self.inputs, &mut self.witness);
+        // The next delta changes the view in place when nobody else holds it.
+        self.inputs.view = None;
+        wish
     }
 
     /// Runs until a source is gone.

@@ -243,10 +243,15 @@ fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broke
 }
 
 fn follow(config: &SessionConfig, news: News) -> Result<(), Broken> {
-    let have = config.view.borrow().clone();
-    let view = fold(have, news)?;
-    config.pool.update(&view.cluster.managers);
-    config.view.send_replace(Some(view));
+    let mut followed = Ok(());
+    config.view.send_if_modified(|view| {
+        followed = fold(view, news);
+        followed.is_ok()
+    });
+    followed?;
+    if let Some(view) = config.view.borrow().as_ref() {
+        config.pool.update(&view.cluster.managers);
+    }
     Ok(())
 }
 

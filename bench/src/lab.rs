@@ -51,6 +51,11 @@ impl Lab {
         command
     }
 
+    /// Ends a node's daemon as a SIGKILL does.
+    pub(crate) fn kill(&self, node: &str) -> Result<()> {
+        output(self.lab().args(["kill", &format!("{}/{node}", self.name)])).map(drop)
+    }
+
     /// A program in a node's namespaces.
     pub(crate) fn exec(&self, node: &str) -> Command {
         let mut command = self.lab();

@@ -16,6 +16,7 @@ mod names;
 mod overlay;
 mod process;
 mod publish;
+mod push;
 mod report;
 mod rules;
 mod stats;
@@ -35,7 +36,7 @@ struct Bench {
     run: fn(u32) -> Result<()>,
 }
 
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 12] = [
     Bench { name: "publish", counts: "published ports", count: 200, run: publish::run },
     Bench { name: "attach", counts: "attachments", count: 100, run: attach::run },
     Bench { name: "idle", counts: "seconds", count: 60, run: idle::run },
@@ -51,6 +52,7 @@ const BENCHES: [Bench; 11] = [
         count: 5,
         run: writes::run,
     },
+    Bench { name: "push", counts: "changes", count: 100, run: push::run },
     Bench { name: "rules", counts: "changes", count: 200, run: rules::run },
 ];
 

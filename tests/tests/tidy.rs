@@ -43,6 +43,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "dataplane",
             "kernel",
             "dns",
+            "agent",
             "manager",
             "manager-core",
             "runtime",

@@ -34,23 +34,27 @@ impl Unfit {
     }
 }
 
-/// The view after `news`.
+/// Makes `view` what it is after `news`; in place where nobody else holds it.
 ///
 /// # Errors
-/// [`Unfit`].
-pub fn fold(have: Option<Arc<NodeView>>, news: News) -> Result<Arc<NodeView>, Unfit> {
-    match (news, have) {
+/// [`Unfit`], and the view is as before.
+pub fn fold(view: &mut Option<Arc<NodeView>>, news: News) -> Result<(), Unfit> {
+    match (news, &mut *view) {
         (News::Delta(_), None) => Err(Unfit::NoView),
-        (News::Delta(delta), Some(mut view)) => {
-            Arc::make_mut(&mut view).apply(delta)?;
-            Ok(view)
+        (News::Delta(delta), Some(have)) => {
+            // Before the copy that a shared view costs.
+            have.fits(&delta)?;
+            Ok(Arc::make_mut(have).apply(delta)?)
         }
         // Revisions of another cluster say nothing.
-        (News::Whole(view), Some(have))
-            if view.cluster.id == have.cluster.id && view.revision < have.revision =>
+        (News::Whole(sent), Some(have))
+            if sent.cluster.id == have.cluster.id && sent.revision < have.revision =>
         {
-            Err(Unfit::Older { have: have.revision, sent: view.revision })
+            Err(Unfit::Older { have: have.revision, sent: sent.revision })
         }
-        (News::Whole(view), _) => Ok(Arc::new(view)),
+        (News::Whole(sent), _) => {
+            *view = Some(Arc::new(sent));
+            Ok(())
+        }
     }
 }

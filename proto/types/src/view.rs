@@ -85,11 +85,19 @@ pub struct Gap {
 
 impl NodeView {
     /// # Errors
+    /// [`Gap`]: the delta starts elsewhere.
+    pub fn fits(&self, delta: &ViewDelta) -> Result<(), Gap> {
+        if delta.applies_to == self.revision {
+            Ok(())
+        } else {
+            Err(Gap { have: self.revision, applies_to: delta.applies_to })
+        }
+    }
+
+    /// # Errors
     /// [`Gap`], and the view is as before.
     pub fn apply(&mut self, delta: ViewDelta) -> Result<(), Gap> {
-        if delta.applies_to != self.revision {
-            return Err(Gap { have: self.revision, applies_to: delta.applies_to });
-        }
+        self.fits(&delta)?;
         for change in delta.changes {
             self.change(change);
         }
