@@ -217,8 +217,11 @@ impl Table {
 
     /// Brings the verdicts up to date. `Some` when the liveness is another than at the last call.
     pub(crate) fn judge(&mut self, now_ms: u64) -> Option<Liveness> {
+        // One for all: looked for anew for each of a thousand dead, it would take half a core.
+        let jury = self.jury();
+        let verdict = |peer| self.verdict(peer, &jury, now_ms);
         let verdicts: Vec<_> =
-            self.peers.iter().map(|(node, peer)| (*node, self.verdict(peer, now_ms))).collect();
+            self.peers.iter().map(|(node, peer)| (*node, verdict(peer))).collect();
         let mut held_back = false;
         for (node, verdict) in verdicts {
             let Some(peer) = self.peers.get_mut(&node) else { continue };
@@ -295,18 +298,19 @@ impl Table {
         ring.filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| *node).take(JURY_MAX).collect()
     }
 
-    fn verdict(&self, peer: &Peer, now_ms: u64) -> Verdict {
+    fn verdict(&self, peer: &Peer, jury: &[NodeId], now_ms: u64) -> Verdict {
         match peer.verdict_now(now_ms) {
-            Verdict::Dies if self.death_is_credible(peer, now_ms) => Verdict::Is(Condition::Dead),
+            Verdict::Dies if self.death_is_credible(peer, jury, now_ms) => {
+                Verdict::Is(Condition::Dead)
+            }
             Verdict::Dies => Verdict::HeldBack,
             decided => decided,
         }
     }
 
-    fn death_is_credible(&self, accused: &Peer, now_ms: u64) -> bool {
+    fn death_is_credible(&self, accused: &Peer, jury: &[NodeId], now_ms: u64) -> bool {
         let since_ms = accused.track.silent_since_ms().unwrap_or(now_ms);
         let shows_life = |track: &Track| track.shows_life(since_ms, now_ms, FRESH_MS);
-        let jury = self.jury();
         if jury.len() == 1 {
             return self.witness.as_ref().is_none_or(shows_life);
         }
