@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use swarmnet_proto::v1;
+use swarmnet_types::Name;
 
 use super::workload::{self, RmArgs, SandboxArgs};
 use crate::client::{Daemon, request_id};
@@ -54,7 +55,7 @@ pub(crate) async fn run(command: SandboxCommand, mut daemon: Daemon) -> Result<(
     match command {
         SandboxCommand::Create(args) => {
             let mut spec = args.sandbox.into_spec()?;
-            spec.name = args.name;
+            spec.name = Name::new(args.name).map_err(CliError::usage)?.into();
             let request = v1::CreateSandboxRequest {
                 request_id: request_id(),
                 spec: Some(spec),

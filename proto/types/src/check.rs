@@ -17,6 +17,17 @@ use crate::{Driver, NetworkSpec, Scope, Subnet, SubnetSpec};
 /// Label that only networks made by Docker itself carry (`sw:C19`).
 const PREDEFINED_LABEL: &str = "com.docker.swarm.predefined";
 
+/// Unspecified, loopback, link-local of IPv6, multicast and broadcast (RFC 6890, RFC 4291): no address of a sandbox.
+const RESERVED: [&str; 7] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/127",
+    "fe80::/10",
+    "ff00::/8",
+];
+
 /// One thing that is wrong with a wished network. Texts are Docker's where Docker has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum SpecFault {
@@ -64,6 +75,8 @@ pub enum SpecFault {
     NoIpv6 { subnet: Subnet },
     #[error("invalid subnet {subnet}: it is IPv4 and IPv4 is switched off")]
     NoIpv4 { subnet: Subnet },
+    #[error("invalid subnet {subnet}: no host may have an address of {reserved}")]
+    Reserved { subnet: Subnet, reserved: Subnet },
     #[error("IPv4 or IPv6 must be enabled")]
     NoFamily,
     #[error("{name} is a pre-defined network and cannot be created")]
@@ -242,10 +255,19 @@ pub fn network(spec: &NetworkSpec) -> Result<(), SpecFaults> {
             (false, false, _) => faults.push(SpecFault::NoIpv4 { subnet: subnet.subnet }),
             _ => {}
         }
+        if let Some(reserved) = reserved(subnet.subnet) {
+            faults.push(SpecFault::Reserved { subnet: subnet.subnet, reserved });
+        }
         inside(subnet, &mut faults);
     }
     options(spec, &mut faults);
     done((), faults)
+}
+
+/// Of [`RESERVED`], the block that the subnet has addresses of.
+fn reserved(subnet: Subnet) -> Option<Subnet> {
+    let blocks = RESERVED.iter().map(|block| block.parse().expect("a subnet"));
+    blocks.into_iter().find(|block: &Subnet| block.overlaps(&subnet))
 }
 
 fn identity(spec: &NetworkSpec, faults: &mut Vec<SpecFault>) {

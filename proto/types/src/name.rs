@@ -12,7 +12,7 @@ pub const NAME_LEN_MAX: usize = 63;
 pub enum NameError {
     #[error("invalid name: name is empty")]
     Empty,
-    #[error("name must be 63 characters or fewer: `{name}`")]
+    #[error("name must be 63 characters or fewer: `{}…`", name.chars().take(NAME_LEN_MAX).collect::<String>())]
     TooLong { name: String },
     #[error("name must be valid as a DNS name component: `{name}`")]
     NotDns { name: String },

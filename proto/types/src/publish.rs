@@ -250,8 +250,8 @@ fn set(spec: &mut PublishSpec, key: &str, value: &str) -> Result<(), PublishErro
             };
         }
         "ip" => {
-            let ip = value.parse().map_err(|_| PublishError::Ip { value: value.to_owned() })?;
-            spec.ip = Some(ip).filter(|ip: &IpAddr| !ip.is_unspecified());
+            let ip = address(value).ok_or_else(|| PublishError::Ip { value: value.to_owned() })?;
+            spec.ip = Some(ip).filter(|ip| !ip.is_unspecified());
         }
         "nodes" => {
             let (label, wanted) = value
@@ -335,8 +335,13 @@ fn host_ip(text: &str) -> Result<Option<IpAddr>, PublishError> {
     if bare.is_empty() {
         return Ok(None);
     }
-    let ip: IpAddr = bare.parse().map_err(|_| PublishError::HostIp { ip: text.to_owned() })?;
+    let ip = address(bare).ok_or_else(|| PublishError::HostIp { ip: text.to_owned() })?;
     Ok(Some(ip).filter(|ip| !ip.is_unspecified()))
+}
+
+/// An address that a host may have, or the unspecified one.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().filter(|ip: &IpAddr| !ip.is_multicast())
 }
 
 /// First and last port, both at least 1, in order.

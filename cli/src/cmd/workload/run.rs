@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use swarmnet_proto::v1;
+use swarmnet_types::Name;
 
 use super::SandboxArgs;
 use super::enter::{self, ProgramArgs};
@@ -46,9 +47,18 @@ pub(crate) async fn run(args: RunArgs, daemon: Daemon) -> Result<(), CliError> {
     if args.detach { background(args, daemon).await } else { foreground(args, daemon).await }
 }
 
+/// The name that was given, if one was.
+fn sandbox_name(name: String) -> Result<String, CliError> {
+    if name.is_empty() {
+        Ok(name)
+    } else {
+        Name::new(name).map(Into::into).map_err(CliError::usage)
+    }
+}
+
 async fn background(args: RunArgs, mut daemon: Daemon) -> Result<(), CliError> {
     let mut spec = args.sandbox.into_spec()?;
-    spec.name = args.name;
+    spec.name = sandbox_name(args.name)?;
     let argv = args
         .argv
         .into_iter()
@@ -94,7 +104,7 @@ async fn foreground(args: RunArgs, mut daemon: Daemon) -> Result<(), CliError> {
         ));
     }
     let mut spec = args.sandbox.into_spec()?;
-    spec.name = args.name;
+    spec.name = sandbox_name(args.name)?;
     let request = v1::CreateSandboxRequest {
         request_id: request_id(),
         spec: Some(spec),

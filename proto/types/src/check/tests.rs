@@ -125,3 +125,21 @@ fn the_gateway_is_no_edge_of_its_subnet() {
         assert!(network(&spec).is_err(), "{edge}");
     }
 }
+
+#[test]
+fn no_subnet_of_addresses_that_no_host_may_have() {
+    for (subnet, block) in [
+        ("127.0.0.0/24", "127.0.0.0/8"),
+        ("224.0.0.0/24", "224.0.0.0/4"),
+        ("0.0.0.0/0", "0.0.0.0/8"),
+        ("fe80::/64", "fe80::/10"),
+        ("ff02::/64", "ff00::/8"),
+    ] {
+        let mut spec = spec();
+        spec.ipv6 = true;
+        spec.subnets = vec![SubnetSpec::plain(subnet.parse().expect("valid"))];
+        let fault = network(&spec).expect_err("refused").to_string();
+        let want = format!("invalid subnet {subnet}: no host may have an address of {block}");
+        assert!(fault.contains(&want), "{fault}");
+    }
+}

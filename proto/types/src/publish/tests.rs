@@ -83,6 +83,7 @@ fn errors_say_what_docker_says() {
         ("x:80", "invalid hostPort: x"),
         ("0:80", "invalid hostPort: 0"),
         ("1.2.3:80:80", "invalid IP address: 1.2.3"),
+        ("224.0.0.1:80:80", "invalid IP address: 224.0.0.1"),
         ("80-81:90-93", "invalid ranges specified for container and host Ports: 90-93 and 80-81"),
     ] {
         assert_eq!(error(text), want, "{text}");
@@ -119,7 +120,7 @@ fn spec() -> impl Strategy<Value = PublishSpec> {
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
     let mode = prop_oneof![Just(PublishMode::Ingress), Just(PublishMode::Host)];
     let ip = proptest::option::of(
-        any::<IpAddr>().prop_filter("wildcards are none", |i| !i.is_unspecified()),
+        any::<IpAddr>().prop_filter("a host's", |i| !i.is_unspecified() && !i.is_multicast()),
     );
     (proptest::option::of(port.clone()), port, protocol, mode, ip).prop_map(
         |(published, target, protocol, mode, ip)| PublishSpec {
