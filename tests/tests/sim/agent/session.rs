@@ -104,8 +104,9 @@ impl Agent {
         {
             return self.take(Arc::new(view), context);
         }
-        match fold(self.view.clone(), news) {
-            Ok(view) => self.take(view, context),
+        let mut next = self.view.clone();
+        match fold(&mut next, news) {
+            Ok(()) => self.take(next.expect("a view was followed"), context),
             Err(unfit) => {
                 context.truth.counts.unfit += 1;
                 context.trace.line(context.now, format_args!("agent {}: {unfit}", self.me));
