@@ -1,7 +1,8 @@
 //! Notice of what others do to the node's network: a flushed table, a removed link, a new address.
 //!
 //! Inputs: notifications of the kernel in the node's namespace, a clock. Outputs: a full round of the reconciler, and the `watch` of
-//! the underlay. Changes come in bursts, and many are our own: they are answered once, a moment after the last of the first.
+//! the underlay. Changed rules are looked at at once: a filter may be gone. Links and addresses change in bursts, and many changes
+//! are our own: they are answered once, a moment after the first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::local::error::chain;
 use crate::merge::HostSysctls;
 use crate::underlay::{self, Underlay};
 
-/// After a notification; well below the second in which a flush must be healed.
+/// Between a notification, or the look before, and the next look; well below the second in which a flush must be healed.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The longest time between two looks at the node's own addresses.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -52,6 +53,7 @@ impl Watcher {
         let mut objects = NetMonitor::open(&self.netns)?;
         let mut look_at = Instant::now() + LOOK_EVERY;
         let mut wake_at: Option<Instant> = None;
+        let mut woken = Instant::now();
         loop {
             let due = wake_at.unwrap_or_else(Instant::now);
             // cancel-safe: both monitors keep what was read; the deadlines live outside.
@@ -59,6 +61,7 @@ impl Watcher {
                 biased;
                 () = sleep_until(due), if wake_at.is_some() => {
                     wake_at = None;
+                    woken = Instant::now();
                     self.waker.wake();
                 }
                 () = sleep_until(look_at) => {
@@ -68,7 +71,8 @@ impl Watcher {
                 changed = tables.next() => {
                     let program = changed?.program.unwrap_or_default();
                     tracing::debug!(program, "another program changed nftables");
-                    wake_at.get_or_insert(Instant::now() + SETTLE);
+                    let at_once = Instant::now().max(woken + SETTLE);
+                    wake_at = Some(wake_at.map_or(at_once, |at| at.min(at_once)));
                 }
                 changed = objects.next() => {
                     if concerns(&changed?) {

@@ -98,8 +98,11 @@ fn lock(path: &Path) -> Result<File, CliError> {
     Ok(file)
 }
 
+/// What these say of single packets a workload could fill the disk with; more only when they are asked for by name.
+const QUIET: &str = "hickory_proto=error,hickory_server=error";
+
 fn start_log(settings: &Settings) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{}", settings.log_level))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if settings.log_format == "json" {

@@ -5,7 +5,10 @@
 //! where loopback receives them: nothing else of the sandbox's traffic meets a rule, and no connection is tracked. A redirect
 //! in a nat table would do the same at the price of tracking every connection of the sandbox.
 //!
-//! Scale: per sandbox 1 base chain of 2 rules, 1 chain of 4.
+//! A client may ask from port 53 itself (`dig -b 0.0.0.0#53`), and then the answer goes to port 53: which rewrite a packet meets
+//! follows from the side that the resolver's address stands on. A packet with it on both sides meets both.
+//!
+//! Scale: per sandbox 1 base chain of 2 rules, 1 chain of 2, 1 of 3.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,28 +18,31 @@ use crate::nft::{Family, Hook, HookPoint, Load, PortEnd, Rule, Table, key};
 
 const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 const DNS: u16 = 53;
-const PORTS: &str = "ports";
+const ANSWERS: &str = "answers";
+const QUERIES: &str = "queries";
 
 /// The table; `None` for a sandbox without resolver.
 pub(crate) fn render(sandbox: &Sandbox) -> Option<Table> {
     let port = sandbox.dns_port?;
     let mut table = Table::new(Family::Netdev, names::TABLE);
-    let with = |field| {
-        Rule::netdev_builder("resolver").matches(&field, key::ip(RESOLVER)).goto(PORTS).build()
+    let with = |field, chain| {
+        Rule::netdev_builder("resolver").matches(&field, key::ip(RESOLVER)).goto(chain).build()
     };
-    let dispatch = vec![with(Load::IpDaddr), with(Load::IpSaddr)];
-    let rewritten = [key::UDP, key::TCP].into_iter().flat_map(|proto| rewrites(proto, port));
-    table.chain(PORTS, rewritten.collect());
+    let answers = || with(Load::IpSaddr, ANSWERS);
+    let queries = [key::UDP, key::TCP].map(|proto| query(proto, port));
+    table.chain(ANSWERS, [key::UDP, key::TCP].map(|proto| answer(proto, port)).into());
+    table.chain(QUERIES, queries.into_iter().chain([answers()]).collect());
+    let dispatch = vec![with(Load::IpDaddr, QUERIES), answers()];
     table.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), dispatch);
     Some(table)
 }
 
-fn rewrites(proto: u8, port: u16) -> [Rule; 2] {
-    let rule = |what, field, from| {
-        Rule::netdev_builder(what).l4proto(proto).matches(&field, key::port(from))
-    };
-    [
-        rule("query", Load::Dport, DNS).set_port(PortEnd::Destination, proto, port).build(),
-        rule("answer", Load::Sport, port).set_port(PortEnd::Source, proto, DNS).build(),
-    ]
+fn query(proto: u8, port: u16) -> Rule {
+    let rule = Rule::netdev_builder("query").l4proto(proto).matches(&Load::Dport, key::port(DNS));
+    rule.set_port(PortEnd::Destination, proto, port).build()
+}
+
+fn answer(proto: u8, port: u16) -> Rule {
+    let rule = Rule::netdev_builder("answer").l4proto(proto).matches(&Load::Sport, key::port(port));
+    rule.set_port(PortEnd::Source, proto, DNS).build()
 }

@@ -38,6 +38,12 @@ fn names_of_tasks_and_services_resolve() {
     assert_eq!(vip.lines().count(), 1, "{vip}");
     assert!(!both.contains(&vip) && vip != v4, "{vip}");
     assert_eq!(dig(&lab, "+tcp +short web A"), vip, "the same by TCP");
+    for from in ["0.0.0.0#53", "127.0.0.1#53"] {
+        for by in ["+notcp", "+tcp"] {
+            let asked = dig(&lab, &format!("-b {from} {by} +short web A"));
+            assert_eq!(asked, vip, "{by} from {from}");
+        }
+    }
     lab.ok("a2", &format!("run --network overnet -- ping -c 1 -W 2 {vip}"));
 
     assert_eq!(dig(&lab, &format!("+short -x {v4}")), "w1.overnet.");
