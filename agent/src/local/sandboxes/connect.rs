@@ -49,6 +49,8 @@ impl Sandboxes {
             Err(err) => {
                 if let Err(left) = self.take_away(id, &reserved, added.0).await {
                     tracing::warn!(err = %chain(&left), "not all of a network was taken away again");
+                    // It was never ready: nobody sends to it.
+                    self.means.outbox.release(&reserved).await;
                 }
                 Err(err)
             }
@@ -161,14 +163,14 @@ impl Sandboxes {
         Ok(record)
     }
 
-    /// Releases, takes out of the record, and waits for the kernel.
+    /// Takes out of the record and the kernel, then releases: an address that the cluster may give away is held nowhere. A crash in
+    /// between leaves endpoints that no record holds, and those are released as orphans.
     async fn take_away(
         &self,
         id: SandboxId,
         released: &[EndpointId],
         endpoint: EndpointId,
     ) -> Result<(), LocalError> {
-        self.means.outbox.release(released).await;
         let ((), generation) = self
             .means
             .store
@@ -178,8 +180,10 @@ impl Sandboxes {
                 Ok(())
             })
             .await?;
+        self.built(id, generation).await?;
+        self.means.outbox.release(released).await;
         self.means.outbox.settle(released, super::RELEASE_PATIENCE).await;
-        self.built(id, generation).await
+        Ok(())
     }
 }
 

@@ -1,32 +1,33 @@
-//! Endpoints that the cluster holds for this node although their sandbox is gone: the daemon died between the grant and the record,
-//! or gave up a call that was carried out after all.
+//! Endpoints that the cluster holds for this node although no sandbox has them: the daemon died between the grant and the record, or
+//! between the record and the release, or gave up a call that was carried out after all.
 //!
 //! Input: the `watch` of the view. Output: releases in the outbox. The node decides, because only it knows of sandboxes that are on
 //! their way; a manager that compared a list of sandboxes with its state would take back what was granted after the list was made.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmnet_types::{EndpointId, NodeView, SandboxId};
+use swarmnet_types::{Endpoint, EndpointId, NodeView};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Sandboxes, blocking};
 use crate::local::error::{LocalError, chain};
 use crate::local::files;
+use crate::local::objects::SandboxRecord;
 
 /// Between two looks at least. A release needs about as long to come back as a view.
 const PAUSE: Duration = Duration::from_secs(1);
 /// At most: a call may end without a new view.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Of the endpoints in `view`, those of this node whose sandbox is neither there nor on its way.
+/// Of the endpoints in `view`, those of this node that no sandbox holds.
 ///
-/// A sandbox must count as known before its endpoints are asked for, and until they were given back.
-pub fn orphans(view: &NodeView, is_known: impl Fn(SandboxId) -> bool) -> Vec<EndpointId> {
+/// A sandbox must count as holding all of its endpoints from before one is asked for until it is recorded, and while they are given
+/// back.
+pub fn orphans(view: &NodeView, is_held: impl Fn(&Endpoint) -> bool) -> Vec<EndpointId> {
     let own = view.endpoints.values().filter(|e| e.node == view.me);
-    own.filter(|e| !is_known(e.sandbox)).map(|e| e.id).collect()
+    own.filter(|e| !is_held(e)).map(|e| e.id).collect()
 }
 
 impl Sandboxes {
@@ -38,8 +39,9 @@ impl Sandboxes {
                 match self.orphans_in(&view).await {
                     Ok(gone) if gone.is_empty() => {}
                     Ok(gone) => {
-                        tracing::info!(endpoints = gone.len(), "released what no sandbox has");
-                        self.means.outbox.release(&gone).await;
+                        let free = self.left_by_the_kernel(&view, gone).await;
+                        tracing::info!(endpoints = free.len(), "released what no sandbox has");
+                        self.means.outbox.release(&free).await;
                     }
                     Err(err) => tracing::warn!(err = %chain(&err), "orphans are not looked for"),
                 }
@@ -52,15 +54,38 @@ impl Sandboxes {
         }
     }
 
+    /// Of these, the ones whose sandbox, if it lives, is without them in the kernel as well.
+    async fn left_by_the_kernel(&self, view: &NodeView, gone: Vec<EndpointId>) -> Vec<EndpointId> {
+        let objects = self.means.store.current();
+        let mut free = Vec::new();
+        for endpoint in gone {
+            let sandbox = view.endpoints.get(&endpoint).map(|e| e.sandbox);
+            let living = sandbox.filter(|id| objects.sandboxes.contains_key(id));
+            let left = match living {
+                Some(id) => self.built(id, objects.generation).await.is_ok(),
+                None => true,
+            };
+            free.extend(left.then_some(endpoint));
+        }
+        free
+    }
+
     pub(super) async fn orphans_in(&self, view: &NodeView) -> Result<Vec<EndpointId>, LocalError> {
         // In the order in which a sandbox comes to be: one that goes on from here to there is seen in one of the places.
-        let mut known = self.locks.held();
+        let mut busy = self.locks.held();
         let dir = self.means.paths.sandboxes();
         let begun = blocking(move || files::list(&dir)).await?;
         let id = |dir: &std::path::PathBuf| dir.file_name()?.to_str()?.parse().ok();
-        known.extend(begun.iter().filter_map(id).collect::<BTreeSet<SandboxId>>());
-        known.extend(self.means.store.current().sandboxes.keys());
-        let mut gone = orphans(view, |id| known.contains(&id));
+        let recorded = self.means.store.current();
+        // What is begun has no record yet: what it will hold is not known. What is recorded holds what the record says.
+        busy.extend(begun.iter().filter_map(id).filter(|id| !recorded.sandboxes.contains_key(id)));
+        let holds = |record: &SandboxRecord, endpoint| {
+            record.cluster_endpoints().any(|held| held.id == endpoint)
+        };
+        let mut gone = orphans(view, |e| {
+            let record = recorded.sandboxes.get(&e.sandbox);
+            busy.contains(&e.sandbox) || record.is_some_and(|record| holds(record, e.id))
+        });
         // A view that came before the release was told still has them.
         gone.retain(|endpoint| !self.means.outbox.is_releasing(endpoint));
         Ok(gone)

@@ -334,6 +334,12 @@ async fn what_no_sandbox_has_is_given_back_and_what_is_on_its_way_is_not() {
     });
     recorded.await.expect("recorded");
     assert!(of().await.is_empty(), "it lives");
+    let taken = bench.sandboxes.means.store.change_sandbox(fixture::HERE, |record| {
+        record.fabric = None;
+        Ok(record.attachments.pop().expect("attached").endpoint.id)
+    });
+    let (taken, _) = taken.await.expect("recorded");
+    assert!(of().await.contains(&taken), "the sandbox lives, and does not have it any more");
     view.me = fixture::OTHER;
     assert!(bench.sandboxes.orphans_in(&view).await.expect("a folder").is_empty(), "others' own");
 }

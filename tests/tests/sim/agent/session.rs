@@ -133,7 +133,7 @@ impl Agent {
         self.orphans_at = context.now + ORPHANS_EVERY_MS;
         let (store, begun) = (&self.store, &self.begun);
         let is_known = |id| store.sandboxes.contains_key(&id) || begun.contains(&id);
-        let gone = orphans(view, is_known);
+        let gone = orphans(view, |e| is_known(e.sandbox));
         self.store.releases.extend(gone);
     }
 
