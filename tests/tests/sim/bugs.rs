@@ -36,7 +36,7 @@ impl Bug {
             Self::AppliesForeignDelta => 26,
             Self::RetriesAsNew => 1,
             Self::ReleasesWhatHelloLacks => 53,
-            Self::AcksBeforeFlush => 29,
+            Self::AcksBeforeFlush => 179,
         }
     }
 
