@@ -102,7 +102,8 @@ fn a_cut_off_node_leaves_balancing_keeps_what_it_knows_and_comes_back() {
     assert!(eventually(RETURN_MAX, back).is_some(), "it is back: {:?}", lab.json("m1", "node ls"));
     let settled = || lab.json("m1", "node ls").iter().all(|node| node["Status"] == "Ready");
     assert!(eventually(RETURN_MAX, settled).is_some(), "{:?}", lab.json("m1", "node ls"));
-    assert_eq!(known(), 2);
+    // Other nodes may be heard again before this one, and then it counts as dead for a moment.
+    assert!(eventually(RETURN_MAX, || known() == 2).is_some(), "{} known", known());
 }
 
 #[test]
