@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::seq::SliceRandom as _;
-
 use swarmnet_dataplane::desired::Options;
 use swarmnet_dns::NameServerError;
 use swarmnet_gossip::{Doubts, Liveness, Local};

@@ -137,17 +137,17 @@ impl Known {
     }
 
     /// The order stays this node's own, so that the agents of a manager that dies go to all the others.
-    fn replace(&mut self, mut addrs: Vec<SocketAddr>, mut hints: Vec<SocketAddr>) {
+    fn replace(&mut self, addrs: Vec<SocketAddr>, mut hints: Vec<SocketAddr>) {
         let used = self.all().nth(self.at);
-        let place = |addr: &SocketAddr| self.addrs.iter().position(|known| known == addr);
-        let (mut known, new): (Vec<_>, Vec<_>) = addrs.drain(..).partition(|a| place(a).is_some());
-        known.sort_by_key(place);
-        for addr in new {
-            known.insert(rand::random_range(0..=known.len()), addr);
+        self.addrs.retain(|addr| addrs.contains(addr));
+        for addr in addrs {
+            if !self.addrs.contains(&addr) {
+                self.addrs.insert(rand::random_range(0..=self.addrs.len()), addr);
+            }
         }
-        let addrs = known;
+        let addrs = &self.addrs;
         hints.retain(|hint| !addrs.contains(hint));
-        (self.addrs, self.hints) = (addrs, hints);
+        self.hints = hints;
         self.at = used.and_then(|used| self.position(used)).unwrap_or(0);
         let (addrs, hints) = (&self.addrs, &self.hints);
         self.channels.retain(|addr, _| addrs.contains(addr) || hints.contains(addr));

@@ -4,9 +4,8 @@
 //! only, because the gossip keys are in it. A damaged file is as good as none: the node then waits for a manager before it changes
 //! anything. One of a newer version refuses the start.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use swarmnet_types::NodeView;
@@ -67,7 +66,9 @@ pub fn read(path: &Path) -> Result<Option<NodeView>, ViewFileError> {
 /// [`ViewFileError::Encode`], [`ViewFileError::File`]; the old file is then still whole.
 pub fn write(path: &Path, view: &NodeView) -> Result<(), ViewFileError> {
     let bytes = encode(view).map_err(|err| ViewFileError::Encode { err })?;
-    replace(path, &bytes).map_err(|err| ViewFileError::File { path: path.to_owned(), err })
+    let file = |err| ViewFileError::File { path: path.to_owned(), err };
+    let dir = path.parent().ok_or_else(|| file(io::ErrorKind::InvalidInput.into()))?;
+    fs::create_dir_all(dir).and_then(|()| swarmnet_pki::replace(path, &bytes, MODE)).map_err(file)
 }
 
 /// Removes the file or does nothing when it is not there.
@@ -112,22 +113,10 @@ fn encode(view: &NodeView) -> postcard::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(dir)?;
-    let beside = path.with_extension("tmp");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(MODE).open(&beside)?;
-    // One that a crash left may have been made with other rights.
-    file.set_permissions(fs::Permissions::from_mode(MODE))?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)?;
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::desired::fixture;
 

@@ -6,7 +6,6 @@
 
 mod agents;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,10 +14,10 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_types::SandboxId;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::api::run_in;
-use crate::lab::{Lab, NETWORK, NODES, json, output};
+use crate::lab::{Lab, NETWORK, NODES, output};
 use crate::process::{cpu_seconds, memory_mib};
 use crate::report::{Goal, Measurement};
 use crate::tasks;
@@ -37,11 +36,15 @@ pub(crate) fn run(changes: u32) -> Result<()> {
     let lab = Lab::up(3, 0)?;
     lab.wide_overlay()?;
     let netns = lab.netns("c1")?;
-    let (mut agents, joining) = agents::join(&lab, AGENTS)?;
+    let (agents, joining) = agents::join(&lab, AGENTS)?;
     Measurement::of("C13", "agents joined one after another", "1/s", [("joins", joining)].into())
         .print();
     run_in(&netns, async || {
-        agents.open(PATIENCE).await?;
+        let opened = agents.open();
+        timeout(PATIENCE, agents.all_have(1)).await.context("not every agent has a view")?;
+        let all = opened.elapsed().as_secs_f64();
+        let what = format!("{AGENTS} agents come at once: each has its view");
+        Measurement::of("C13", &what, "s", [("all", all)].into()).print();
         let spread = agents.served();
         let most = spread.values().max().copied().unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "a thousand at most")]
@@ -50,7 +53,7 @@ pub(crate) fn run(changes: u32) -> Result<()> {
         Measurement::of("C13", what, "of all", [("share", share)].into()).print();
         let endpoint = attach_all(&agents).await?;
         single_changes(&lab, &agents, &endpoint, changes).await?;
-        idle(&lab)?;
+        idle(&lab).await?;
         death(&lab, &agents).await?;
         single_changes(&lab, &agents, &endpoint, changes / 5 + 1).await
     })
@@ -104,7 +107,7 @@ fn last_to_know(seen: &[Vec<Seen>], begun: Instant, revision: u64) -> Option<f64
 async fn single_changes(lab: &Lab, agents: &Agents, endpoint: &Bytes, count: u32) -> Result<()> {
     let alive: Vec<u32> = NODES.iter().filter_map(|node| running(lab, node)).collect();
     let cpu = || alive.iter().map(|pid| cpu_seconds(*pid)).sum::<Result<f64>>();
-    tokio::time::sleep(SETTLE).await;
+    sleep(SETTLE).await;
     let (mut times, before) = (Vec::new(), cpu()?);
     for condition in
         [v1::Condition::Draining, v1::Condition::Ready].into_iter().cycle().take(count as usize)
@@ -130,13 +133,16 @@ fn running(lab: &Lab, node: &str) -> Option<u32> {
 }
 
 /// What a thousand sessions cost managers while nothing happens.
-fn idle(lab: &Lab) -> Result<()> {
-    for node in NODES {
-        let pid = lab.daemon(node)?;
-        let (begun, before) = (Instant::now(), cpu_seconds(pid)?);
-        thread::sleep(IDLE / 3);
-        let share = (cpu_seconds(pid)? - before) / begun.elapsed().as_secs_f64() * 100.0;
-        let figures = [("rss_mib", memory_mib(pid, "VmRSS")?), ("cpu_percent", share)];
+async fn idle(lab: &Lab) -> Result<()> {
+    let pids = NODES.iter().map(|node| lab.daemon(node)).collect::<Result<Vec<_>>>()?;
+    let cpu = || pids.iter().map(|pid| cpu_seconds(*pid)).collect::<Result<Vec<_>>>();
+    let (begun, before) = (Instant::now(), cpu()?);
+    // The agents' sessions go on meanwhile.
+    sleep(IDLE).await;
+    let (after, took) = (cpu()?, begun.elapsed().as_secs_f64());
+    for (at, node) in NODES.iter().enumerate() {
+        let share = (after[at] - before[at]) / took * 100.0;
+        let figures = [("rss_mib", memory_mib(pids[at], "VmRSS")?), ("cpu_percent", share)];
         let what = format!("{node} among {AGENTS} agents, idle");
         Measurement::of("C13", &what, "", figures.into()).print();
     }
@@ -168,10 +174,8 @@ fn leader(lab: &Lab) -> Result<String> {
     for line in told.lines() {
         let node: serde_json::Value = serde_json::from_str(line)?;
         if node["ManagerStatus"] == "Leader" {
-            let name = node["Hostname"].as_str().context("a node without a name")?;
-            return Ok(name.to_owned());
+            return Ok(node["Hostname"].as_str().context("a node without a name")?.to_owned());
         }
     }
-    let cluster = json(lab.client("m1")?.args(["info", "--format", "json"]));
-    bail!("nobody leads: {cluster:?}")
+    bail!("nobody leads")
 }

@@ -33,7 +33,9 @@ mod recovery;
 
 pub(crate) use config::FolderArgs;
 use config::Settings;
+pub(crate) use membership::NO_CLUSTER;
 use membership::{MembershipGrpc, Node};
+pub(crate) use recovery::NOT_LOCKED;
 use recovery::RecoveryGrpc;
 
 /// How long workers may take to end.
@@ -102,8 +104,9 @@ fn lock(path: &Path) -> Result<File, CliError> {
 const QUIET: &str = "hickory_proto=error,hickory_server=error";
 
 fn start_log(settings: &Settings) {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{}", settings.log_level))
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    let quiet = |levels: &str| tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{levels}"));
+    let filter = quiet(&settings.log_level)
+        .unwrap_or_else(|_| quiet(config::LOG_LEVEL).expect("a list of levels"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if settings.log_format == "json" {
         log.json().try_init()

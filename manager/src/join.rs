@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use swarmnet_manager_core::{CLOCK_SKEW_MS_MAX, Cluster, Command, JoinNode, Outcome};
-use swarmnet_pki::{Ca, Issue, JoinLimiter, JoinSecret, JoinToken, authz};
+use swarmnet_pki::{Ca, Issue, JoinLimiter, JoinSecret, JoinToken, PkiError, authz};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_server::Join;
 use swarmnet_types::{NodeId, Role};
@@ -53,7 +53,7 @@ fn secret(bytes: &[u8]) -> Result<JoinSecret, Status> {
 /// The join token of a role, with the managers' addresses in it.
 pub(crate) fn token(writer: &Writer, role: Role) -> Result<JoinToken, Status> {
     let cluster = cluster(writer)?;
-    let ca = authority(&cluster)?;
+    let ca = authority(&cluster).map_err(|err| Status::internal(err.to_string()))?;
     Ok(JoinToken {
         ca_fingerprint: ca.fingerprint(),
         secret: secret(cluster.tokens.of(role).expose())?,
@@ -62,9 +62,10 @@ pub(crate) fn token(writer: &Writer, role: Role) -> Result<JoinToken, Status> {
     })
 }
 
-fn authority(cluster: &Cluster) -> Result<Ca, Status> {
+/// The cluster's CA, as the state holds it.
+pub(crate) fn authority(cluster: &Cluster) -> Result<Ca, PkiError> {
     let key = String::from_utf8_lossy(cluster.ca.key_pem.expose()).into_owned();
-    Ca::from_pem(&cluster.ca.cert_pem, &key).map_err(|err| Status::internal(err.to_string()))
+    Ca::from_pem(&cluster.ca.cert_pem, &key)
 }
 
 /// A certificate for a node of this cluster.
@@ -74,7 +75,8 @@ pub(crate) fn issue(
     (node_id, role): (NodeId, Role),
 ) -> Result<String, Status> {
     let lifetime = Duration::from_millis(cluster.cert_expiry_ms);
-    authority(cluster)?
+    authority(cluster)
+        .map_err(|err| Status::internal(err.to_string()))?
         .sign_csr(csr_der, &Issue { node_id, role, lifetime }, SystemTime::now())
         .map_err(|err| Status::invalid_argument(err.to_string()))
 }

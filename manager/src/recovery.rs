@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use swarmnet_manager_core::{Command, Founder, JoinNode, Outcome, State};
-use swarmnet_pki::{Ca, Issue, NodeIdentity, NodeKey};
+use swarmnet_pki::{Issue, NodeIdentity, NodeKey};
 use swarmnet_types::{Availability, NodeDescription, NodeId, NodeIndex, Revision, Role};
 
 use crate::error::ManagerError;
+use crate::join;
 use crate::raft::{Keyring, RaftConfig, Remains};
 use crate::writer::proposal;
 
@@ -65,8 +66,7 @@ pub async fn restore(
     mut remains: Remains,
 ) -> Result<(NodeIdentity, Revived), ManagerError> {
     let cluster = remains.state.cluster().ok_or(ManagerError::NoState)?;
-    let ca_key = String::from_utf8_lossy(cluster.ca.key_pem.expose()).into_owned();
-    let ca = Ca::from_pem(&cluster.ca.cert_pem, &ca_key)?;
+    let ca = join::authority(cluster)?;
     let node = NodeId::from_bytes(swarmnet_pki::random_bytes()?);
     let key = NodeKey::ensure(&config.certs)?;
     let lifetime = Duration::from_millis(cluster.cert_expiry_ms);
@@ -76,8 +76,8 @@ pub async fn restore(
     let (revision, others) = (remains.state.revision(), others(&remains.state, None));
     let (availability, description) = (config.availability, config.description);
     let addr = description.addr.to_string();
-    let join = JoinNode { node, role: Role::Manager, availability, description };
-    let outcome = refound(&mut remains, Founder::New(join))?;
+    let founder = JoinNode { node, role: Role::Manager, availability, description };
+    let outcome = refound(&mut remains, Founder::New(founder))?;
     let Outcome::NodeJoined { index, .. } = outcome else { return Err(ManagerError::NoState) };
     let raft = RaftConfig::new(config.raft_dir, index.get().into());
     remains.found(&raft, &config.keyring, addr).await?;

@@ -36,14 +36,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// Passes a read on to a manager.
 macro_rules! read {
-    ($self:ident, $request:ident, $method:ident) => {{
-        let request = $request.into_inner();
-        let call = |channel| {
-            let request = request.clone();
-            async move { ControlClient::new(channel).$method(request).await }
-        };
-        $self.cluster.call(call).await.map(Response::new).map_err(|err| refused(&err))
-    }};
+    ($self:ident, $request:ident, $method:ident) => {{ pass_on!($self, ControlClient, $request, $method) }};
 }
 
 /// Passes a change on to a manager, when this node may make one.

@@ -2,6 +2,17 @@
 //!
 //! Who may connect is decided by the socket's mode: root, and the group `swarmnet` when it exists.
 
+/// Passes a call on to a manager, by this client. For the modules below.
+macro_rules! pass_on {
+    ($self:ident, $client:ident, $request:ident, $method:ident) => {{
+        let request = $request.into_inner();
+        let call = |channel| {
+            let request = request.clone();
+            async move { $client::new(channel).$method(request).await }
+        };
+        $self.cluster.call(call).await.map(Response::new).map_err(|err| refused(&err))
+    }};
+}
 mod control;
 mod message;
 mod node;

@@ -24,12 +24,7 @@ macro_rules! manage {
     ($self:ident, $request:ident, $method:ident) => {{
         audit(&$request, stringify!($method));
         $self.cluster.may_write().map_err(|err| refused(&err))?;
-        let request = $request.into_inner();
-        let call = |channel| {
-            let request = request.clone();
-            async move { VaultClient::new(channel).$method(request).await }
-        };
-        $self.cluster.call(call).await.map_err(|err| refused(&err))
+        pass_on!($self, VaultClient, $request, $method)
     }};
 }
 
@@ -45,27 +40,27 @@ impl Vault for VaultProxy {
         &self,
         request: Request<v1::GetUnlockKeyRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, get_unlock_key).map(Response::new)
+        manage!(self, request, get_unlock_key)
     }
 
     async fn set_autolock(
         &self,
         request: Request<v1::SetAutolockRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, set_autolock).map(Response::new)
+        manage!(self, request, set_autolock)
     }
 
     async fn rotate_unlock_key(
         &self,
         request: Request<v1::RotateUnlockKeyRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, rotate_unlock_key).map(Response::new)
+        manage!(self, request, rotate_unlock_key)
     }
 
     type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupChunk, Status>> + Send>>;
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
-        let stream = manage!(self, request, backup)?;
+        let stream = manage!(self, request, backup)?.into_inner();
         Ok(Response::new(Box::pin(stream)))
     }
 }

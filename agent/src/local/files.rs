@@ -3,8 +3,8 @@
 //!
 //! A damaged file or one of a newer version is an error that names it; nothing here repairs or removes one.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::LocalError;
+
+const MODE: u32 = 0o644;
 
 /// What a file holds and in which version of that.
 #[derive(Debug, Clone, Copy)]
@@ -70,19 +72,9 @@ pub fn write<T: Serialize>(path: &Path, format: Format, value: &T) -> Result<(),
         value: &value,
     };
     let text = serde_json::to_vec(&envelope).map_err(|e| fail(path)(e.into()))?;
-    replace(path, &text).map_err(fail(path))
-}
-
-/// Write beside, flush, rename, flush the folder.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(dir)?;
-    let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)?;
-    File::open(dir)?.sync_all()
+    let dir = path.parent().ok_or_else(|| fail(path)(io::ErrorKind::InvalidInput.into()))?;
+    let made = fs::create_dir_all(dir);
+    made.and_then(|()| swarmnet_pki::replace(path, &text, MODE)).map_err(fail(path))
 }
 
 /// Removes a file or does nothing when it is not there.

@@ -1,9 +1,8 @@
 //! `swarmnet manager unlock|unlock-key|set|backup|restore`, and `manager init --force-new-cluster`: what protects the cluster's
 //! state, and brings it back.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -11,13 +10,16 @@ use clap::{ArgAction, Args};
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use swarmnet_manager::raft::backup;
 use swarmnet_proto::v1;
+use tonic::{Response, Status};
 
 use super::{hex, start};
 use crate::client::{Daemon, request_id};
+use crate::daemon;
 use crate::error::CliError;
 use crate::format::print_line;
 
 const CHUNK_BYTES: usize = 1 << 20;
+const BACKUP_MODE: u32 = 0o600;
 
 #[derive(Debug, Args)]
 pub(crate) struct UnlockKeyArgs {
@@ -62,10 +64,10 @@ pub(super) async fn unlock(socket: Option<&Path>) -> Result<(), CliError> {
     let status = daemon.node.status(v1::StatusRequest {}).await?.into_inner();
     // Said before anybody types a key.
     if status.node.is_empty() {
-        return Err(CliError::failure("this node is not part of a swarm"));
+        return Err(CliError::failure(daemon::NO_CLUSTER));
     }
     if !status.locked {
-        return Err(CliError::failure("swarm is not locked"));
+        return Err(CliError::failure(daemon::NOT_LOCKED));
     }
     let key = read_key()?;
     daemon.recovery.unlock(v1::UnlockRequest { key }).await?;
@@ -122,7 +124,7 @@ pub(super) async fn backup(args: &BackupArgs, socket: Option<&Path>) -> Result<(
     }
     // What was cut on the way must not replace a good file.
     let locked = backup::is_locked(&bytes).map_err(CliError::failure)?;
-    replace(&args.file, &bytes)
+    swarmnet_pki::replace(&args.file, &bytes, BACKUP_MODE)
         .map_err(|err| CliError::failure(format!("cannot write {}: {err}", args.file.display())))?;
     let guard = if locked {
         "it opens with the unlock key of this moment only"
@@ -131,21 +133,6 @@ pub(super) async fn backup(args: &BackupArgs, socket: Option<&Path>) -> Result<(
     };
     print_line(&format!("{} bytes in {}; {guard}.", bytes.len(), args.file.display()));
     Ok(())
-}
-
-/// Write beside, flush, rename, flush the folder.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_added_extension("tmp");
-    match fs::remove_file(&beside) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 pub(super) async fn restore(args: RestoreArgs, given: Option<&Path>) -> Result<(), CliError> {
@@ -168,16 +155,8 @@ pub(super) async fn restore(args: RestoreArgs, given: Option<&Path>) -> Result<(
         first.unlock_key = unlock_key;
     }
     let sent = tokio_stream::iter(requests);
-    let revived = match running.daemon.recovery.restore(sent).await {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => return Err(running.give_up(status)),
-    };
-    print_line(&format!(
-        "Swarm restored: current node ({}) is now its only manager.",
-        hex(&revived.node)
-    ));
-    print_line(&others_hint(&revived.others));
-    running.stay(place.is_foreground())
+    let revived = running.daemon.recovery.restore(sent).await;
+    told(running, "restored", revived, place.is_foreground())
 }
 
 pub(super) async fn force_new_cluster(
@@ -185,16 +164,27 @@ pub(super) async fn force_new_cluster(
     given: Option<&Path>,
 ) -> Result<(), CliError> {
     let mut running = start::ensure(given, place.folders()).await?;
-    let revived = match running.daemon.recovery.force_new_cluster(place.request()).await {
+    let revived = running.daemon.recovery.force_new_cluster(place.request()).await;
+    told(running, "initialized", revived, place.is_foreground())
+}
+
+/// What became of it, for the operator; with `--foreground` until the daemon ends.
+fn told(
+    running: start::Running,
+    how: &str,
+    revived: Result<Response<v1::RecoveryResponse>, Status>,
+    foreground: bool,
+) -> Result<(), CliError> {
+    let revived = match revived {
         Ok(answer) => answer.into_inner(),
         Err(status) => return Err(running.give_up(status)),
     };
     print_line(&format!(
-        "Swarm initialized: current node ({}) is now its only manager.",
+        "Swarm {how}: current node ({}) is now its only manager.",
         hex(&revived.node)
     ));
     print_line(&others_hint(&revived.others));
-    running.stay(place.is_foreground())
+    running.stay(foreground)
 }
 
 fn others_hint(others: &[String]) -> String {

@@ -12,7 +12,7 @@ const CONFIG: &str = "/etc/swarmnet/swarmnet.toml";
 const STATE: &str = "/var/lib/swarmnet";
 const RUN: &str = "/run/swarmnet";
 /// Consensus says at `info` what is of interest to its own authors.
-const LOG_LEVEL: &str = "info,openraft=warn";
+pub(crate) const LOG_LEVEL: &str = "info,openraft=warn";
 
 /// Where a node's files are, so that many nodes can live on one machine.
 #[derive(Debug, Clone, Args)]

@@ -46,7 +46,7 @@ pub(super) const ALREADY: &str = "This node is already part of a swarm. Use \"sw
 /// `sw:M13`.
 const LOCKED_LEAVE: &str = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
 /// `sw:M2`.
-pub(super) const NO_CLUSTER: &str = "This node is not part of a swarm";
+pub(crate) const NO_CLUSTER: &str = "This node is not part of a swarm";
 
 /// The node of this process.
 #[derive(Debug)]

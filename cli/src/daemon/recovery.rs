@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use swarmnet_agent::local::Standing;
+use swarmnet_agent::local::{LocalError, Standing};
 use swarmnet_manager::raft::{Keyring, KeyringError, backup};
 use swarmnet_manager::{RestoreConfig, Revived};
 use swarmnet_pki::{NodeIdentity, NodeKey, Peer, TlsStore, UnlockKey};
@@ -19,10 +19,7 @@ use crate::error::CliError;
 /// A backup of 10,000 endpoints is about 3 MB.
 const BACKUP_BYTES_MAX: usize = 1 << 30;
 /// `sw:M5`.
-const NOT_LOCKED: &str = "swarm is not locked";
-const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"swarmnet manager unlock\" to unlock it.";
-/// `sw:M3`.
-const NO_MANAGER: &str = "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.";
+pub(crate) const NOT_LOCKED: &str = "swarm is not locked";
 
 /// What this node needs to take its place.
 pub(super) struct Opened {
@@ -62,7 +59,7 @@ impl Node {
 
     /// Goes on as far as that is possible without the key.
     pub(super) fn enter_locked(&self, peer: &Peer, place: &Place) {
-        tracing::warn!("{LOCKED}");
+        tracing::warn!("{}", LocalError::Locked);
         let standing = Standing { node: peer.node_id, cluster: peer.cluster, role: peer.role };
         self.agent.enter_locked(standing, &place.description());
     }
@@ -75,7 +72,8 @@ impl Node {
         }
         let key: UnlockKey = key.parse().map_err(CliError::failure)?;
         let opened = self.open(standing.role, Some(&key))?;
-        let Opened { tls, keyring } = opened.ok_or_else(|| CliError::failure(LOCKED))?;
+        let Opened { tls, keyring } =
+            opened.ok_or_else(|| CliError::failure(LocalError::Locked))?;
         let place = self.stored_place()?;
         if let Some(keyring) = keyring {
             *slot = Some(self.start_manager(&tls, &place, keyring).await?);
@@ -92,14 +90,14 @@ impl Node {
         let mut slot = self.manager.lock().await;
         let standing = self.agent.standing().ok_or_else(|| CliError::failure(NO_CLUSTER))?;
         if self.agent.is_locked() {
-            return Err(CliError::failure(LOCKED));
+            return Err(CliError::failure(LocalError::Locked));
         }
         let (Some(tls), Role::Manager) = (self.agent.pool().tls(), standing.role) else {
-            return Err(CliError::failure(NO_MANAGER));
+            return Err(CliError::failure(LocalError::Worker));
         };
         let old = self.stored_place()?;
         let new = self.moved_place(&request, &old)?;
-        let Some(running) = slot.take() else { return Err(CliError::failure(NO_MANAGER)) };
+        let Some(running) = slot.take() else { return Err(CliError::failure(LocalError::Worker)) };
         let keyring = running.keyring.clone();
         self.agent.suspend().await;
         running.supervisor.shutdown(STOP_MAX).await;

@@ -10,7 +10,8 @@
 //!
 //! Pure parts (token, fingerprint, limiter, table) take clock and randomness as arguments. The edges that draw them
 //! themselves: key generation and [`random_bytes`] (the operating system's generator), and rustls, which reads the wall
-//! clock to judge certificates. This crate keeps no state but the files of [`NodeIdentity::store`].
+//! clock to judge certificates. This crate keeps no state but the files of [`NodeIdentity::store`]; [`replace`] is how every file of a
+//! node that must survive a crash is written.
 #![forbid(unsafe_code)]
 
 pub mod authz;
@@ -26,6 +27,7 @@ pub mod tls;
 pub mod token;
 
 mod base32;
+mod replace;
 
 pub use authz::{AuthLayer, AuthTable, AuthzError, Speaker, Who};
 pub use ca::{Ca, Issue};
@@ -34,6 +36,7 @@ pub use fingerprint::Fingerprint;
 pub use identity::{NodeIdentity, NodeKey, Validity};
 pub use limiter::JoinLimiter;
 pub use peer::{Caller, Peer};
+pub use replace::replace;
 pub use secret_key::{InvalidUnlockKey, SecretKey, UnlockKey};
 pub use tls::accept::{AcceptStats, Incoming, NodeStream};
 pub use tls::connect::{channel, explain, is_nobody_there, join_channel};

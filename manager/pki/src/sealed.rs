@@ -11,12 +11,14 @@
 //! Pure but for the random nonce: no files here.
 
 use crate::error::PkiError;
-use crate::secret_key::{NONCE_LEN, SecretKey, TAG_LEN};
+use crate::secret_key::{InvalidUnlockKey, NONCE_LEN, SecretKey, TAG_LEN, UnlockKey};
 
 const HEADER_LEN: usize = 36;
 const CRC_LEN: usize = 4;
 const PLAIN: u8 = 0;
 const CHACHA20_POLY1305: u8 = 1;
+/// Number of the operator's key in a header.
+const UNLOCK_KEY_NUMBER: u32 = 0;
 
 /// What a file holds, and the version this build writes.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,17 @@ pub enum SealedError {
     /// The bytes are as they were written, and were not written with this key.
     #[error("the {what} does not open with this key")]
     Key { what: &'static str },
+}
+
+/// Why a file that may be locked with the operator's key is not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnlockError {
+    #[error(transparent)]
+    Damaged(#[from] SealedError),
+    #[error("the operator's key is needed")]
+    NoKey,
+    #[error(transparent)]
+    WrongKey(#[from] InvalidUnlockKey),
 }
 
 /// The bytes of a sound file, its content still sealed, if it is.
@@ -78,6 +91,35 @@ pub fn seal(
     let tag = key.derive(&[kind.magic]).seal(nonce, &header, &mut text);
     text.extend_from_slice(&tag);
     Ok(closed(header, &text))
+}
+
+/// A file locked with the operator's key, if there is one.
+///
+/// # Errors
+/// [`PkiError::Random`].
+pub fn lock(kind: Kind, key: Option<&UnlockKey>, content: &[u8]) -> Result<Vec<u8>, PkiError> {
+    match key {
+        None => Ok(plain(kind, content)),
+        Some(key) => seal(kind, (UNLOCK_KEY_NUMBER, key.secret()), content),
+    }
+}
+
+/// The content of what [`lock`] made, and the key that it is locked with.
+///
+/// # Errors
+/// See [`UnlockError`].
+pub fn unlock<'k>(
+    kind: Kind,
+    key: Option<&'k UnlockKey>,
+    file: &[u8],
+) -> Result<(Vec<u8>, Option<&'k UnlockKey>), UnlockError> {
+    let sealed = Sealed::parse(kind, file)?;
+    if sealed.key().is_none() {
+        return Ok((sealed.plain()?.to_vec(), None));
+    }
+    let key = key.ok_or(UnlockError::NoKey)?;
+    let content = sealed.open(key.secret()).map_err(|_| InvalidUnlockKey)?;
+    Ok((content, Some(key)))
 }
 
 fn header(kind: Kind, (sealing, key): (u8, u32), nonce: [u8; NONCE_LEN], len: usize) -> Vec<u8> {

@@ -4,15 +4,13 @@
 //! version and checksum. It holds the keys of the CA. A cluster that locks its managers locks its backups with the same key: a
 //! backup is then worth nothing without it; else whoever can read the file can be a manager.
 
-use swarmnet_pki::sealed::{self, Kind, Sealed};
+use swarmnet_pki::sealed::{self, Kind, Sealed, UnlockError};
 use swarmnet_pki::{InvalidUnlockKey, PkiError, UnlockKey};
 
 use super::recast::Remains;
 use super::snapshot::{self, SnapshotDamage};
 
 const KIND: Kind = Kind { magic: b"SNETBAK\n", name: "backup", version: 1 };
-/// Number of the operator's key in the file's header.
-const UNLOCK_KEY_NUMBER: u32 = 0;
 
 /// Why a backup is refused.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +29,7 @@ pub enum BackupError {
 /// # Errors
 /// [`PkiError::Random`].
 pub fn write(state: &[u8], lock: Option<&UnlockKey>) -> Result<Vec<u8>, PkiError> {
-    match lock {
-        None => Ok(sealed::plain(KIND, state)),
-        Some(key) => sealed::seal(KIND, (UNLOCK_KEY_NUMBER, key.secret()), state),
-    }
+    sealed::lock(KIND, lock, state)
 }
 
 /// Whether it takes the operator's key to read the file.
@@ -51,11 +46,11 @@ pub fn is_locked(file: &[u8]) -> Result<bool, BackupError> {
 /// # Errors
 /// See [`BackupError`].
 pub fn read(file: &[u8], key: Option<&UnlockKey>) -> Result<Remains, BackupError> {
-    let sealed = Sealed::parse(KIND, file).map_err(SnapshotDamage::from)?;
-    let content = match (sealed.key(), key) {
-        (None, _) => sealed.plain().map_err(SnapshotDamage::from)?.to_vec(),
-        (Some(_), None) => return Err(BackupError::Locked),
-        (Some(_), Some(key)) => sealed.open(key.secret()).map_err(|_| InvalidUnlockKey)?,
+    let content = match sealed::unlock(KIND, key, file) {
+        Ok((content, _)) => content,
+        Err(UnlockError::NoKey) => return Err(BackupError::Locked),
+        Err(UnlockError::WrongKey(wrong)) => return Err(wrong.into()),
+        Err(UnlockError::Damaged(damage)) => return Err(SnapshotDamage::from(damage).into()),
     };
     let (meta, state) = snapshot::decode(&content)?;
     Ok(Remains::of(&meta, state))

@@ -10,20 +10,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use swarmnet_pki::sealed::{self, Kind, Sealed, SealedError};
+use swarmnet_pki::sealed::{self, Kind, SealedError, UnlockError};
 use swarmnet_pki::{InvalidUnlockKey, PkiError, SecretKey, UnlockKey};
 
 const KIND: Kind = Kind { magic: b"SNETKEY\n", name: "key file", version: 1 };
 const FILE: &str = "keys";
-/// Number of the operator's key in the file's header.
-const UNLOCK_KEY_NUMBER: u32 = 0;
+const MODE: u32 = 0o600;
 
 /// The keys cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +104,12 @@ impl Keyring {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Self::create(dir, file),
             Err(source) => return Err(KeyringError::Io { action: "read", file, source }),
         };
-        let damaged = |source| KeyringError::Damaged { file: file.clone(), source };
-        let sealed = Sealed::parse(KIND, &bytes).map_err(damaged)?;
-        let (content, unlock) = match (sealed.key(), unlock) {
-            (None, _) => (sealed.plain().map_err(damaged)?.to_vec(), None),
-            (Some(_), None) => return Err(KeyringError::Locked { file }),
-            (Some(_), Some(key)) => {
-                let content = sealed.open(key.secret()).map_err(|_| InvalidUnlockKey)?;
-                (content, Some(key.clone()))
+        let (content, unlock) = match sealed::unlock(KIND, unlock, &bytes) {
+            Ok(opened) => opened,
+            Err(UnlockError::NoKey) => return Err(KeyringError::Locked { file }),
+            Err(UnlockError::WrongKey(wrong)) => return Err(wrong.into()),
+            Err(UnlockError::Damaged(source)) => {
+                return Err(KeyringError::Damaged { file, source });
             }
         };
         let keys: Keys = postcard::from_bytes(&content)
@@ -122,7 +118,7 @@ impl Keyring {
             let source = postcard::Error::DeserializeBadEncoding;
             return Err(KeyringError::Decode { file, source });
         }
-        Ok(Self::of(file, Held { keys, unlock }))
+        Ok(Self::of(file, Held { keys, unlock: unlock.cloned() }))
     }
 
     fn create(dir: &Path, file: PathBuf) -> Result<Self, KeyringError> {
@@ -214,31 +210,11 @@ impl fmt::Debug for Keyring {
 fn write(file: &Path, held: &Held) -> Result<(), KeyringError> {
     let content = postcard::to_stdvec(&held.keys)
         .map_err(|source| KeyringError::Decode { file: file.to_owned(), source })?;
-    let bytes = match &held.unlock {
-        None => sealed::plain(KIND, &content),
-        Some(key) => sealed::seal(KIND, (UNLOCK_KEY_NUMBER, key.secret()), &content)?,
-    };
-    replace(file, &bytes).map_err(|source| KeyringError::Io {
-        action: "write",
-        file: file.to_owned(),
-        source,
-    })
-}
-
-/// Write beside, flush, rename, flush the folder.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(dir)?;
-    let beside = file.with_extension("tmp");
-    match fs::remove_file(&beside) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        _ => {}
-    }
-    let mut out = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&beside, file)?;
-    File::open(dir)?.sync_all()
+    let bytes = sealed::lock(KIND, held.unlock.as_ref(), &content)?;
+    let dir = file.parent().expect("it is a name in a folder");
+    let made = fs::create_dir_all(dir);
+    made.and_then(|()| swarmnet_pki::replace(file, &bytes, MODE))
+        .map_err(|source| KeyringError::Io { action: "write", file: file.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -87,8 +87,14 @@ impl StateHandle {
     /// # Errors
     /// Only if a type of the state cannot be encoded, which is a fault of ours.
     pub fn encoded(&self) -> Result<Vec<u8>, postcard::Error> {
+        self.snapshot().map(|(_, bytes)| bytes)
+    }
+
+    fn snapshot(&self) -> Result<(SnapshotMeta, Vec<u8>), postcard::Error> {
         let machine = self.machine();
-        snapshot::encode(&machine.snapshot_meta(), &machine.state)
+        let meta = machine.snapshot_meta();
+        let bytes = snapshot::encode(&meta, &machine.state)?;
+        Ok((meta, bytes))
     }
 
     /// The revision of the state; changes after the state has.
@@ -248,12 +254,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (handle, snapshots) = (self.handle.clone(), Arc::clone(&self.snapshots));
         let built = blocking(move || {
             // Readers go on during the encoding, changes wait; writing the file holds nobody up.
-            let (meta, bytes) = {
-                let machine = handle.machine();
-                let meta = machine.snapshot_meta();
-                let bytes = snapshot::encode(&meta, &machine.state).map_err(io::Error::other)?;
-                (meta, bytes)
-            };
+            let (meta, bytes) = handle.snapshot().map_err(io::Error::other)?;
             snapshots.save(&meta, &bytes)?;
             Ok((meta, bytes))
         });

@@ -71,11 +71,6 @@ impl LogStore {
         Ok(Self { me, wal, log, unflushed: Unflushed::default() })
     }
 
-    #[cfg(test)]
-    pub(super) fn wal(&self) -> &Wal {
-        &self.wal
-    }
-
     /// What Raft was told of before the disk had it.
     pub(super) fn unflushed(&self) -> Unflushed {
         self.unflushed.clone()

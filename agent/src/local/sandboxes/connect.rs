@@ -47,10 +47,9 @@ impl Sandboxes {
         match self.finish_connect(id, added).await {
             Ok(record) => Ok(record),
             Err(err) => {
+                // What the kernel may still have is released as an orphan, once it has not.
                 if let Err(left) = self.take_away(id, &reserved, added.0).await {
                     tracing::warn!(err = %chain(&left), "not all of a network was taken away again");
-                    // It was never ready: nobody sends to it.
-                    self.means.outbox.release(&reserved).await;
                 }
                 Err(err)
             }

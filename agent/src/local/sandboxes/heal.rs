@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use swarmnet_types::Condition;
-
 use super::{Sandboxes, blocking};
 use crate::local::error::{LocalError, chain};
 use crate::local::files;
@@ -53,23 +51,12 @@ impl Sandboxes {
                     continue;
                 }
                 self.write_files(record).await?;
-                log(&record.netns, self.finish_attachments(record).await);
             } else {
                 tracing::info!(sandbox = %record.name, state = ?record.state, "unfinished: removed");
                 log(&record.netns, self.detach(record.id).await);
             }
         }
         Ok(lost)
-    }
-
-    /// A network that was being connected when the daemon died is ready now: nobody else would say so.
-    async fn finish_attachments(&self, record: &SandboxRecord) -> Result<(), LocalError> {
-        let has = |now| record.cluster_endpoints().any(|e| e.condition == now);
-        if !has(Condition::Starting) || has(Condition::Draining) {
-            return Ok(());
-        }
-        self.built(record.id, self.means.store.current().generation).await?;
-        self.set_condition(record.id, Condition::Ready).await
     }
 }
 

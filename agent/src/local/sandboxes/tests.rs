@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use swarmnet_runtime::Supervisor;
-use swarmnet_types::{NetworkId, NetworkSpec, Protocol};
+use swarmnet_types::{Endpoint, NetworkId, NetworkSpec, NodeView, Protocol};
 
 use super::fake::Fake;
 use super::*;
 use crate::desired::fixture;
 use crate::local::networks::{self, Routes};
+use crate::local::objects::{ProcessRecord, ProcessSpec};
 use crate::local::ports::Listener;
+use crate::workload::RestartPolicy;
 
 struct Bench {
     fake: Fake,
@@ -74,6 +76,26 @@ impl Bench {
 
     fn record(&self, id: SandboxId) -> Arc<SandboxRecord> {
         self.sandboxes.means.store.sandbox(id).expect("recorded")
+    }
+
+    /// What a manager tells of the endpoints that this node has, all of one sandbox.
+    fn view(&self, sandbox: SandboxId) -> NodeView {
+        let mut view = fixture::view();
+        view.me = fake::NODE;
+        let pattern = view.endpoints.values().next().expect("one").clone();
+        let given = self.fake.world().endpoints.keys().copied().collect::<Vec<_>>();
+        let row = |id| (id, Endpoint { id, sandbox, node: fake::NODE, ..pattern.clone() });
+        view.endpoints = given.into_iter().map(row).collect();
+        view
+    }
+
+    /// Releases what no sandbox has, as the worker does.
+    async fn release_orphans(&self, sandbox: SandboxId) {
+        let view = self.view(sandbox);
+        let gone = self.sandboxes.orphans_in(&view).await.expect("a folder");
+        let free = self.sandboxes.left_by_the_kernel(&view, gone).await;
+        self.sandboxes.means.outbox.release(&free).await;
+        self.sandboxes.means.outbox.settle(&free, Duration::from_secs(10)).await;
     }
 
     /// Nothing of any sandbox is left, here or in the cluster.
@@ -229,10 +251,15 @@ async fn networks_come_and_go_and_a_failure_leaves_no_trace() {
     let before = bench.record(id);
 
     bench.fake.world().kernel_fails = Some("no room".into());
+    let given = bench.fake.world().endpoints.len();
     let err = bench.sandboxes.connect(id, spec("inner")).await.expect_err("the kernel");
     assert_eq!(err.to_string(), "cannot build sandbox w: no room");
-    bench.fake.world().kernel_fails = None;
     assert_eq!(bench.record(id), before);
+    bench.release_orphans(id).await;
+    assert_eq!(bench.fake.world().endpoints.len(), given + 1, "the kernel may still have it");
+    bench.fake.world().kernel_fails = None;
+    bench.release_orphans(id).await;
+    assert_eq!(bench.fake.world().endpoints.len(), given);
 
     let record = bench.sandboxes.connect(id, spec("br")).await.expect("joined");
     assert_eq!(record.attachments[1].ifname, "eth1");
@@ -309,6 +336,78 @@ async fn a_port_has_one_owner() {
     let chosen = bench.made(ported("c", 0)).await.expect("chosen").ports[0].host_port;
     assert_eq!(chosen, 49_153);
     bench.sandboxes.detach(second.id).await.expect("gone");
+}
+
+#[tokio::test]
+async fn an_address_is_given_back_when_record_and_kernel_are_without_it() {
+    let bench = bench().await;
+    bench.join().await;
+    let id = bench.made(on(&["over", "inner"])).await.expect("made").id;
+    let given = bench.fake.world().endpoints.len();
+    bench.fake.world().kernel_fails = Some("stuck".into());
+    bench.sandboxes.disconnect(id, "inner").await.expect_err("the kernel");
+    assert_eq!(bench.record(id).attachments.len(), 1);
+    assert_eq!(bench.fake.world().endpoints.len(), given);
+    bench.fake.world().kernel_fails = None;
+    bench.release_orphans(id).await;
+    assert_eq!(bench.fake.world().endpoints.len(), given - 1);
+    bench.sandboxes.detach(id).await.expect("gone");
+    bench.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_network_that_was_being_connected_is_ready_after_a_restart() {
+    let bench = bench().await;
+    bench.join().await;
+    let id = bench.made(on(&["over", "inner"])).await.expect("made").id;
+    let endpoint = bench.record(id).attachments[1].endpoint.id;
+    let starting = async |all: bool| {
+        let set = bench.sandboxes.means.store.change_sandbox(id, |record| {
+            if all {
+                record.set_condition(Condition::Starting);
+            } else {
+                record.attachments[1].endpoint.condition = Condition::Starting;
+            }
+            Ok(())
+        });
+        set.await.expect("recorded");
+        bench.fake.world().endpoints.insert(endpoint, Condition::Starting);
+    };
+    let told = async || {
+        bench.sandboxes.finish_connecting(id).await;
+        let begun = Instant::now();
+        while !bench.sandboxes.means.outbox.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bench.fake.world().endpoints[&endpoint]
+    };
+    starting(false).await;
+    bench.fake.world().kernel_fails = Some("stuck".into());
+    assert_eq!(told().await, Condition::Starting, "the kernel does not have it");
+    bench.fake.world().kernel_fails = None;
+    assert_eq!(told().await, Condition::Ready);
+    assert!(bench.record(id).cluster_endpoints().all(|e| e.condition == Condition::Ready));
+    // A program that waits for its next restart says itself when it is ready.
+    starting(true).await;
+    let spec = ProcessSpec {
+        argv: vec!["true".to_owned()],
+        env: Vec::new(),
+        user: String::new(),
+        workdir: String::new(),
+        restart: RestartPolicy::default(),
+        remove_when_done: false,
+        stop_signal: 15,
+    };
+    let process = ProcessRecord { spec, stopped: false };
+    let runs = bench.sandboxes.means.store.change_sandbox(id, |record| {
+        record.process = Some(process);
+        Ok(())
+    });
+    runs.await.expect("recorded");
+    assert_eq!(told().await, Condition::Starting);
+    bench.sandboxes.detach(id).await.expect("gone");
+    bench.assert_clean().await;
 }
 
 #[tokio::test]

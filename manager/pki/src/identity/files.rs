@@ -3,13 +3,14 @@
 //! The first line of a file is `# swarmnet file format <n>`; PEM readers skip it. A file without the line counts as
 //! format 1, so that an operator may put plain PEM there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use super::KEY_FILE;
 use crate::error::PkiError;
+use crate::replace::replace;
 
 const FORMAT: u32 = 1;
 const FORMAT_LINE: &str = "# swarmnet file format ";
@@ -25,7 +26,11 @@ const PUBLIC_MODE: u32 = 0o644;
 /// [`PkiError::File`]; the old file is then still whole.
 pub(super) fn write(dir: &Path, name: &str, text: &str) -> Result<(), PkiError> {
     let path = dir.join(name);
-    replace(dir, &path, text).map_err(|err| PkiError::File { path, err })
+    let mode = if name == KEY_FILE { PRIVATE_MODE } else { PUBLIC_MODE };
+    let content = format!("{FORMAT_LINE}{FORMAT}\n{text}");
+    let made = fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir);
+    made.and_then(|()| replace(&path, content.as_bytes(), mode))
+        .map_err(|err| PkiError::File { path, err })
 }
 
 /// The text of `dir/name` without its format line; `None` when there is no such file.
@@ -57,22 +62,6 @@ pub(super) fn content(dir: &Path, name: &str, err: PkiError) -> PkiError {
 
 pub(super) fn missing(dir: &Path, name: &str) -> PkiError {
     PkiError::File { path: dir.join(name), err: io::ErrorKind::NotFound.into() }
-}
-
-fn replace(dir: &Path, path: &Path, text: &str) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
-    let temporary: PathBuf = path.with_added_extension("tmp");
-    // Left by a crash; with create_new below nobody else's file or link is ever written through.
-    match fs::remove_file(&temporary) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-        _ => {}
-    }
-    let mode = if path.ends_with(KEY_FILE) { PRIVATE_MODE } else { PUBLIC_MODE };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(format!("{FORMAT_LINE}{FORMAT}\n{text}").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(dir)?.sync_all()
 }
 
 fn refuse_shared(path: &Path) -> Result<(), PkiError> {

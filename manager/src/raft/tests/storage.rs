@@ -17,7 +17,7 @@ use super::support::{TestNode, commands, config, put};
 
 struct Builder;
 
-pub(super) fn open(dir: &Path) -> (LogStore, StateMachine) {
+fn open(dir: &Path) -> (LogStore, StateMachine) {
     let keyring = Keyring::open(dir, None).unwrap();
     let Folder { log, snapshots, newest } = Folder::open(&config(dir, 1), keyring).unwrap();
     let machine = StateMachine::new(snapshots, newest, log.unflushed(), Box::new(|_, _| {}));

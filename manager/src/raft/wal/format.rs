@@ -35,7 +35,8 @@ const RECORD_HEADER_LEN: usize = 20;
 const RECORD_MAGIC: u8 = 0xa7;
 const HEADER_MARK: u8 = 0x5a;
 const RECORD_MARK: u8 = 0xc3;
-const ALIGN: usize = 8;
+/// Records begin at multiples of this.
+pub(super) const ALIGN: usize = 8;
 /// The unit that disks write whole.
 const SECTOR: usize = 512;
 

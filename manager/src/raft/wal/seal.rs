@@ -8,18 +8,15 @@
 //! stops), and what a crash cut off and the next opening writes anew has another `start`: no nonce comes twice, and no counter has to
 //! survive. Authenticated with it: segment, offset and tag, so that an intact record at another place is none.
 
+use swarmnet_pki::secret_key::{NONCE_LEN, TAG_LEN};
 use swarmnet_pki::{PkiError, SecretKey};
 
-use super::format::{Place, Tag};
+use super::format::{ALIGN, Place, Tag};
 
 /// Bytes that a payload grows by.
 pub(super) const OVERHEAD: usize = START_LEN + TAG_LEN;
 
 const START_LEN: usize = 8;
-const TAG_LEN: usize = 16;
-const NONCE_LEN: usize = 12;
-/// Records begin at multiples of this.
-const ALIGN: usize = 8;
 
 /// Reads the records of one segment.
 #[derive(Debug, Clone)]
