@@ -108,6 +108,7 @@ struct Inner {
     wish: watch::Receiver<Arc<Wish>>,
     applied: watch::Sender<Applied>,
     served_by: watch::Sender<Option<String>>,
+    forward_accept: watch::Sender<bool>,
     /// The node is in a cluster whose view it did not have when it started.
     held: watch::Sender<bool>,
     member: Mutex<Option<Member>>,
@@ -146,12 +147,14 @@ impl Agent {
         let view = watch::Sender::new(known.map(Arc::new));
         let liveness = watch::Sender::new(Arc::new(dead));
         let underlay = watch::Sender::new(Arc::new(found));
+        let forward_accept = watch::Sender::new(config.forward_accept);
         let sources = Sources {
             view: view.subscribe(),
             liveness: liveness.subscribe(),
             local: store.subscribe(),
             underlay: underlay.subscribe(),
             sysctls: sysctls.subscribe(),
+            forward_accept: forward_accept.subscribe(),
             held: held.subscribe(),
         };
         let inputs = Inputs {
@@ -160,7 +163,7 @@ impl Agent {
             local: store.current(),
             underlay: Arc::clone(&underlay.borrow()),
             overlay_netns: config.paths.dataplane_netns(),
-            options: Options { forward_accept: config.forward_accept, ..Options::default() },
+            options: Options::default(),
             held: false,
         };
         let mut merge = Merge::new(inputs, sources, netns.clone());
@@ -185,6 +188,7 @@ impl Agent {
             wish,
             applied: watch::Sender::default(),
             served_by: watch::Sender::default(),
+            forward_accept,
             held,
             member: Mutex::default(),
             netns,
@@ -336,6 +340,11 @@ impl Agent {
     /// Nodes whose agent is not heard, verdict or not.
     pub fn doubts(&self) -> watch::Receiver<Arc<Doubts>> {
         self.0.doubts.subscribe()
+    }
+
+    /// Accept rules in other programs' forward chains that drop: there from the next round on, or gone.
+    pub fn set_forward_accept(&self, wanted: bool) {
+        self.0.forward_accept.send_replace(wanted);
     }
 
     pub fn underlay(&self) -> Arc<Underlay> {

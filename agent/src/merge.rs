@@ -1,6 +1,6 @@
 //! The worker that turns every change of an input into a new wish.
 //!
-//! Inputs: the `watch`es of view, liveness, local objects, underlay, and of the host's own sysctls. Output: the `watch` of the wish.
+//! Inputs: the `watch`es of view, liveness, local objects, underlay, the host's own sysctls and settings. Output: the `watch` of the wish.
 //! While a wanted port is held by another program it also looks again every few seconds (S12).
 
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub(crate) struct Sources {
     pub(crate) local: watch::Receiver<Arc<LocalObjects>>,
     pub(crate) underlay: watch::Receiver<Arc<Underlay>>,
     pub(crate) sysctls: watch::Receiver<HostSysctls>,
+    /// Accept rules in other programs' forward chains that drop.
+    pub(crate) forward_accept: watch::Receiver<bool>,
     /// The node is in a cluster whose view it does not have yet.
     pub(crate) held: watch::Receiver<bool>,
 }
@@ -59,6 +61,7 @@ impl Merge {
         inputs.local = Arc::clone(&sources.local.borrow_and_update());
         inputs.underlay = Arc::clone(&sources.underlay.borrow_and_update());
         inputs.options.restore_sysctls = (**sources.sysctls.borrow_and_update()).clone();
+        inputs.options.forward_accept = *sources.forward_accept.borrow_and_update();
         inputs.held = *sources.held.borrow_and_update() && inputs.view.is_none();
         let wish = self.merger.merge(&self.inputs, &mut self.witness);
         // The next delta changes the view in place when nobody else holds it.
@@ -78,6 +81,7 @@ impl Merge {
                 open = sources.local.changed() => open,
                 open = sources.underlay.changed() => open,
                 open = sources.sysctls.changed() => open,
+                open = sources.forward_accept.changed() => open,
                 open = sources.held.changed() => open,
                 () = sleep_until(look_at), if self.witness.is_waiting() => Ok(()),
             };

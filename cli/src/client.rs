@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
 use swarmnet_proto::v1::control_client::ControlClient;
+use swarmnet_proto::v1::daemon_client::DaemonClient;
 use swarmnet_proto::v1::local_node_client::LocalNodeClient;
 use swarmnet_proto::v1::membership_client::MembershipClient;
 use swarmnet_proto::v1::recovery_client::RecoveryClient;
@@ -27,6 +28,7 @@ pub(crate) struct Daemon {
     pub(crate) membership: MembershipClient<Channel>,
     pub(crate) recovery: RecoveryClient<Channel>,
     pub(crate) vault: VaultClient<Channel>,
+    pub(crate) operate: DaemonClient<Channel>,
 }
 
 impl Daemon {
@@ -41,6 +43,7 @@ impl Daemon {
             membership: MembershipClient::new(channel.clone()),
             recovery: RecoveryClient::new(channel.clone()),
             vault: VaultClient::new(channel.clone()),
+            operate: DaemonClient::new(channel.clone()),
             node: LocalNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         })
     }

@@ -10,6 +10,7 @@ use crate::lab;
 
 mod about;
 mod agent;
+mod config;
 mod manager;
 mod network;
 mod node;
@@ -72,6 +73,11 @@ enum Command {
     Sandbox(sandbox::SandboxCommand),
     /// Follow a packet from a sandbox of this node to a name or address, and say where its way breaks
     Trace(trace::TraceArgs),
+    /// Show the daemon's settings, or have it read them again
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Show or set how much the daemon writes into its log, until its next reload or restart
+    LogLevel(config::LogLevelArgs),
     /// Show this node and its cluster in numbers
     Info(about::FormatArgs),
     /// Show the versions of this program and of the daemon
@@ -138,6 +144,8 @@ async fn with_daemon(command: Command, socket: Option<PathBuf>) -> Result<(), Cl
         Command::Port(args) => workload::port(args, daemon).await,
         Command::Sandbox(command) => sandbox::run(command, daemon).await,
         Command::Trace(args) => trace::run(args, daemon).await,
+        Command::Config(command) => config::run(command, daemon).await,
+        Command::LogLevel(args) => config::log_level(&args, daemon).await,
         Command::Info(args) => about::info(&args, daemon).await,
         Command::Lab(_)
         | Command::Whoami(_)

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use swarmnet_agent::paths::Paths;
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, AgentConfig};
 use swarmnet_pki::NodeIdentity;
+use swarmnet_proto::v1::daemon_server::DaemonServer;
 use swarmnet_proto::v1::membership_server::MembershipServer;
 use swarmnet_proto::v1::recovery_server::RecoveryServer;
 use swarmnet_proto::v1::vault_server::VaultServer;
@@ -27,14 +28,19 @@ use tonic::service::Routes;
 use crate::error::CliError;
 
 mod config;
+mod log;
 mod membership;
+mod operate;
 mod place;
 mod recovery;
 
-pub(crate) use config::FolderArgs;
 use config::Settings;
+pub(crate) use config::{Flags, FolderArgs, LogArgs};
+pub(crate) use log::Levels;
+use log::LogControl;
 pub(crate) use membership::NO_CLUSTER;
 use membership::{MembershipGrpc, Node};
+use operate::{DaemonGrpc, Operator};
 pub(crate) use recovery::NOT_LOCKED;
 use recovery::RecoveryGrpc;
 
@@ -44,9 +50,14 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// How long a thread may still be blocked at the end.
 const BLOCKED_MAX: Duration = Duration::from_secs(1);
 
+/// Says whether a daemon could start with these flags and their file.
+pub(crate) fn check(flags: &Flags) -> Result<(), CliError> {
+    Settings::read(flags).map(|_| crate::format::print_line("The configuration is right."))
+}
+
 /// Runs the daemon until it is asked to stop.
-pub(crate) fn run(folders: &FolderArgs, detached: bool) -> Result<(), CliError> {
-    let settings = Settings::read(folders)?;
+pub(crate) fn run(flags: &Flags, detached: bool) -> Result<(), CliError> {
+    let settings = Settings::read(flags)?;
     if detached {
         // Lets go of the starter's terminal.
         nix::unistd::setsid().map_err(CliError::failure)?;
@@ -57,13 +68,13 @@ pub(crate) fn run(folders: &FolderArgs, detached: bool) -> Result<(), CliError> 
             .map_err(|err| CliError::failure(format!("cannot make {}: {err}", dir.display())))?;
     }
     let _lock = lock(&paths.pid())?;
-    start_log(&settings);
+    let log = log::start(&settings.log_level, settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.worker_threads)
         .enable_all()
         .build()
         .map_err(CliError::failure)?;
-    let result = runtime.block_on(serve(&settings, &paths));
+    let result = runtime.block_on(serve((flags, log), &settings, &paths));
     // What blocks a thread for longer than that is no reason to stay.
     runtime.shutdown_timeout(BLOCKED_MAX);
     // Left to the next daemon otherwise: a file without its process says nothing.
@@ -100,27 +111,16 @@ fn lock(path: &Path) -> Result<File, CliError> {
     Ok(file)
 }
 
-/// What these say of single packets a workload could fill the disk with; more only when they are asked for by name.
-const QUIET: &str = "hickory_proto=error,hickory_server=error";
-
-fn start_log(settings: &Settings) {
-    let quiet = |levels: &str| tracing_subscriber::EnvFilter::try_new(format!("{QUIET},{levels}"));
-    let filter = quiet(&settings.log_level)
-        .unwrap_or_else(|_| quiet(config::LOG_LEVEL).expect("a list of levels"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if settings.log_format == "json" {
-        log.json().try_init()
-    } else {
-        log.with_ansi(false).try_init()
-    };
-    // Only a second start in one process could fail.
-    drop(started);
-}
-
-async fn serve(settings: &Settings, paths: &Paths) -> Result<(), CliError> {
+async fn serve(
+    (flags, log): (&Flags, LogControl),
+    settings: &Settings,
+    paths: &Paths,
+) -> Result<(), CliError> {
     let supervisor = Supervisor::new("daemon");
+    // From here on a reload that comes too early waits.
+    let hangups = signal(SignalKind::hangup()).map_err(CliError::failure)?;
     // Bound first: a second daemon must not get further than its lock, and callers may queue.
-    let listener = api::bind(&paths.socket()).map_err(|err| {
+    let listener = api::bind(&paths.socket(), &settings.socket_group).map_err(|err| {
         CliError::failure(format!("cannot listen on {}: {err}", paths.socket().display()))
     })?;
     let node = match start(settings, paths, &supervisor).await {
@@ -130,9 +130,12 @@ async fn serve(settings: &Settings, paths: &Paths) -> Result<(), CliError> {
             return Err(err);
         }
     };
+    let operator = Arc::new(Operator::new(flags, settings, log, node.agent));
+    operator.follow(hangups, &supervisor);
     let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(Arc::clone(&node.node))))
         .add_service(RecoveryServer::new(RecoveryGrpc::new(node.node)))
-        .add_service(VaultServer::new(node.vault));
+        .add_service(VaultServer::new(node.vault))
+        .add_service(DaemonServer::new(DaemonGrpc(operator)));
     api::serve(listener, (node.grpc, node.control), routes, &supervisor);
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::failure)?;
@@ -153,6 +156,7 @@ async fn serve(settings: &Settings, paths: &Paths) -> Result<(), CliError> {
 }
 
 struct Started {
+    agent: Agent,
     node: Arc<Node>,
     grpc: NodeGrpc,
     control: ControlProxy,
@@ -170,7 +174,7 @@ async fn start(
     let config = AgentConfig {
         paths: paths.clone(),
         name: settings.name.clone(),
-        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        resolv_conf: settings.resolv_conf.clone(),
         forward_accept: settings.forward_accept,
         in_cluster: peer.is_some(),
     };
@@ -211,7 +215,7 @@ async fn start(
         Arc::new(agent.clone()) as Arc<dyn Session>,
         tracer,
     );
-    Ok(Started { node, grpc, control, vault })
+    Ok(Started { agent, node, grpc, control, vault })
 }
 
 /// The worker that tells managers what they must still be told.

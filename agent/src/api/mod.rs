@@ -1,6 +1,6 @@
 //! The unix socket of a node: its own calls, and cluster calls passed on to a manager.
 //!
-//! Who may connect is decided by the socket's mode: root, and the group `swarmnet` when it exists.
+//! Who may connect is decided by the socket's mode: root, and a group when it exists.
 
 /// Passes a call on to a manager, by this client. For the modules below.
 macro_rules! pass_on {
@@ -41,7 +41,6 @@ pub use vault::VaultProxy;
 use crate::local::LocalError;
 use crate::local::error::chain;
 
-const GROUP: &str = "swarmnet";
 const MODE: u32 = 0o660;
 
 /// A refusal as a status with its one sentence.
@@ -53,17 +52,17 @@ fn refused(err: &LocalError) -> Status {
 }
 
 /// Who changes what, for the log: the peer of the unix socket.
-fn audit<T>(request: &Request<T>, call: &'static str) {
+pub fn audit<T>(request: &Request<T>, call: &'static str) {
     let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
     let (uid, pid) = peer.map_or((None, None), |p| (Some(p.uid()), p.pid()));
     tracing::info!(call, uid, pid, "asked by");
 }
 
-/// Binds the socket; one that a crash left is replaced.
+/// Binds the socket for root and the members of `group`; one that a crash left is replaced.
 ///
 /// # Errors
 /// The folder or the socket cannot be made.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path, group: &str) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
@@ -73,7 +72,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    if let Ok(Some(group)) = Group::from_name(GROUP) {
+    if let Ok(Some(group)) = Group::from_name(group) {
         chown(path, Some(Uid::from_raw(0)), Some(group.gid))?;
     }
     Ok(listener)

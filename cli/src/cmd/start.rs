@@ -16,7 +16,7 @@ use super::hex;
 use super::manager::join_hint;
 use super::vault;
 use crate::client::{DEFAULT_SOCKET, Daemon};
-use crate::daemon::{self, FolderArgs};
+use crate::daemon::{self, Flags, FolderArgs, LogArgs};
 use crate::error::CliError;
 use crate::format::print_line;
 
@@ -35,7 +35,10 @@ const START_POLL: Duration = Duration::from_millis(5);
 #[derive(Debug, Args)]
 pub(crate) struct DaemonArgs {
     #[command(flatten)]
-    folders: FolderArgs,
+    flags: Flags,
+    /// Only say whether the configuration file is right
+    #[arg(long, conflicts_with = "detach")]
+    check: bool,
     /// Go to the background and return when the daemon answers
     #[arg(long)]
     detach: bool,
@@ -110,12 +113,15 @@ pub(super) struct Running {
 
 /// Runs the daemon itself; or starts one in the background.
 pub(crate) fn daemon(args: &DaemonArgs) -> Result<(), CliError> {
+    if args.check {
+        return daemon::check(&args.flags);
+    }
     if !args.detach {
-        return daemon::run(&args.folders, args.detached);
+        return daemon::run(&args.flags, args.detached);
     }
     super::runtime()?.block_on(async {
-        let socket = socket(None, &args.folders);
-        start(&socket, &args.folders).await.map(drop)
+        let Flags { folders, log } = &args.flags;
+        start(&socket(None, folders), folders, log).await.map(drop)
     })
 }
 
@@ -135,7 +141,7 @@ pub(super) async fn ensure(
     let socket = socket(given, folders);
     let mut started = None;
     if UnixStream::connect(&socket).await.is_err() {
-        started = start(&socket, folders).await?;
+        started = start(&socket, folders, &LogArgs::default()).await?;
     }
     let daemon = Daemon::connect(Some(&socket)).await?;
     Ok(Running { daemon, started })
@@ -153,8 +159,12 @@ fn has_unit() -> bool {
 }
 
 /// Starts a daemon and waits until it answers; the child when it is ours.
-async fn start(socket: &Path, folders: &FolderArgs) -> Result<Option<Child>, CliError> {
-    if !folders.are_moved() && has_unit() {
+async fn start(
+    socket: &Path,
+    folders: &FolderArgs,
+    log_args: &LogArgs,
+) -> Result<Option<Child>, CliError> {
+    if !folders.are_moved() && !log_args.are_given() && has_unit() {
         let status = Command::new("systemctl").args(["start", "swarmnet.service"]).status();
         if !status.is_ok_and(|s| s.success()) {
             return Err(CliError::failure(
@@ -172,6 +182,7 @@ async fn start(socket: &Path, folders: &FolderArgs) -> Result<Option<Child>, Cli
     let mut child = Command::new(std::env::current_exe().map_err(CliError::failure)?)
         .args(["daemon", "--detached"])
         .args(folders.words())
+        .args(log_args.words())
         .envs(HEAP.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -8,6 +8,7 @@ mod faults;
 mod ingress;
 mod input;
 mod names;
+mod operate;
 mod overlay;
 mod recovery;
 mod restart;

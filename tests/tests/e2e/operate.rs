@@ -1,0 +1,89 @@
+//! A daemon that runs is operated (O5): its settings are shown and read again, its log is turned up and down, and what is wrong
+//! changes nothing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use swarmnet_tests::{Lab, eventually, stderr, stdout};
+
+/// A signal is not answered: what it brings about is waited for.
+const SOON: Duration = Duration::from_secs(5);
+
+fn place(lab: &Lab, name: &str, node: &str) -> PathBuf {
+    lab.folder().join(name).join(node)
+}
+
+/// `Value` of each setting by its key.
+fn setting(lab: &Lab, node: &str, key: &str) -> String {
+    let rows = lab.json(node, "config ls");
+    let row = rows.iter().find(|row| row["ID"] == key).expect("the key is listed");
+    row["Value"].as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn settings_are_read_again_and_a_wrong_file_changes_nothing() {
+    let mut lab = Lab::up("reload", "--managers 1 --agents 0 --clients 0");
+    let place = place(&lab, "reload", "m1");
+    let file = place.join("swarmnet.toml");
+    let write = |text: &str| fs::write(&file, text).expect("root may");
+    assert_eq!(lab.ok("m1", "config reload"), "", "there is no file: nothing differs");
+    assert_eq!(setting(&lab, "m1", "forward_accept"), "true");
+
+    write("forward_accept = false\nlog_level = \"warn\"\nworker_threads = 3\n");
+    assert_eq!(
+        lab.ok("m1", "config reload"),
+        "log_level: changed\nforward_accept: changed\nworker_threads: needs a restart"
+    );
+    assert_eq!(setting(&lab, "m1", "forward_accept"), "false");
+    assert_eq!(setting(&lab, "m1", "worker_threads"), "2", "it is not in force");
+    assert_eq!(lab.ok("m1", "log-level"), "warn");
+
+    write("forward_accept = true\nlog_level = \"inof\"\n");
+    let out = lab.swarmnet("m1", "config reload");
+    assert_eq!(out.status.code(), Some(1), "{}", stdout(&out));
+    let said = stderr(&out);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("swarmnet.toml:2:13: log_level: the value \"inof\""), "{said}");
+    assert_eq!(setting(&lab, "m1", "forward_accept"), "false", "nothing was taken");
+    let check = format!("daemon --check --config {}", file.display());
+    let checked = lab.swarmnet("m1", &check);
+    assert_eq!((checked.status.code(), stderr(&checked)), (Some(1), said));
+
+    // The same by the signal that systemd sends.
+    write("log_level = \"info,swarmnet_agent=debug\"\n");
+    assert_eq!(lab.ok("m1", &check), "The configuration is right.");
+    let pid = fs::read_to_string(place.join("run/daemon.pid")).expect("a pid");
+    assert!(lab.exec("m1", &["kill", "-HUP", pid.trim()]).status.success());
+    let heard = || lab.ok("m1", "log-level") == "info,swarmnet_agent=debug";
+    assert!(eventually(SOON, heard).is_some());
+    assert_eq!(setting(&lab, "m1", "forward_accept"), "true", "the default again");
+    lab.down();
+}
+
+#[test]
+fn the_log_is_turned_up_and_down_while_the_daemon_runs() {
+    let mut lab = Lab::up("loud", "--managers 1 --agents 0 --clients 0");
+    let log = place(&lab, "loud", "m1").join("state/daemon.log");
+    let said = || fs::read_to_string(&log).expect("it is there").matches("asked by").count();
+    let ask = || lab.swarmnet("m1", "sandbox rm nothing");
+    assert_eq!(lab.ok("m1", "log-level"), "info");
+    ask();
+    assert!(eventually(SOON, || said() > 0).is_some(), "changes are said at info");
+    assert_eq!(lab.ok("m1", "log-level warn"), "warn");
+    let before = said();
+    ask();
+    assert_eq!(said(), before, "it says less");
+    assert_eq!(
+        lab.ok("m1", "log-level off,swarmnet_agent::api=info"),
+        "off,swarmnet_agent::api=info"
+    );
+    ask();
+    assert!(eventually(SOON, || said() > before).is_some(), "one module alone");
+    assert_eq!(lab.ok("m1", "log-level --reset"), "info");
+    let out = lab.swarmnet("m1", "log-level inof");
+    assert_eq!(out.status.code(), Some(2), "{}", stdout(&out));
+    assert!(stderr(&out).contains("\"inof\" is no level"), "{}", stderr(&out));
+    assert_eq!(lab.ok("m1", "log-level"), "info");
+    lab.down();
+}
