@@ -5,6 +5,7 @@
 mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarmnet_manager_core::State;
@@ -38,6 +39,8 @@ pub(crate) struct Ack {
 #[derive(Debug, Clone)]
 pub(crate) struct Acks {
     rows: Arc<Mutex<BTreeMap<NodeId, Ack>>>,
+    /// Streams that are open, of all agents.
+    streams: Arc<AtomicU32>,
     changed: watch::Sender<u64>,
 }
 
@@ -58,7 +61,7 @@ pub(crate) struct Known {
 
 impl Acks {
     pub(crate) fn new() -> Self {
-        Self { rows: Arc::default(), changed: watch::Sender::new(0) }
+        Self { rows: Arc::default(), streams: Arc::default(), changed: watch::Sender::new(0) }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<NodeId, Ack>) -> T) -> T {
@@ -68,8 +71,14 @@ impl Acks {
     /// The agent's stream begins.
     pub(crate) fn open(&self, node: NodeId) -> Open {
         self.with(|rows| rows.entry(node).or_default().sessions += 1);
+        self.streams.fetch_add(1, Ordering::Relaxed);
         self.seen(node);
         Open { acks: self.clone(), node }
+    }
+
+    /// How many streams are open here.
+    pub(crate) fn streams(&self) -> u32 {
+        self.streams.load(Ordering::Relaxed)
     }
 
     pub(crate) fn put(&self, node: NodeId, said: v1::Ack) {
@@ -122,6 +131,7 @@ impl Drop for Open {
                 row.sessions = row.sessions.saturating_sub(1);
             }
         });
+        self.acks.streams.fetch_sub(1, Ordering::Relaxed);
         self.acks.changed.send_modify(|n| *n += 1);
     }
 }
@@ -213,8 +223,9 @@ mod tests {
         assert!(waited(open, Doubted) && !waited(closed, Doubted));
         assert!(!waited(stopped, Ready));
         assert!(!waited(open, AgentLost) && !waited(open, Down));
+        assert_eq!(acks.streams(), 1);
         drop(stream);
-        assert_eq!(acks.rows()[&open].sessions, 0);
+        assert_eq!((acks.rows()[&open].sessions, acks.streams()), (0, 0));
     }
 
     #[test]

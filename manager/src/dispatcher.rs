@@ -2,7 +2,7 @@
 //!
 //! A session sends the whole view first, or the delta from what the agent has, then a delta for each applied revision that concerns
 //! the node. Deltas are computed from what was *sent* last ([`Push`]), so a slow agent gets fewer and larger ones: one is pending at
-//! most. A manager that is behind what the agent has sends nothing and ends the session. What an agent says it has in its kernel goes to [`Acks`].
+//! most. Among many agents each session lets time pass between two of them ([`pace`]). A manager that is behind what the agent has sends nothing and ends the session. What an agent says it has in its kernel goes to [`Acks`].
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use swarmnet_runtime::Supervisor;
 use swarmnet_types::{
     AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision,
 };
-use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
@@ -31,6 +31,11 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The first message must come within this time.
 const HELLO_MAX: Duration = Duration::from_secs(5);
+
+/// So many deltas a manager sends in a second, to all its agents: more, and a thousand agents that hear each of a thousand changes
+/// alone keep everybody busy for a long time.
+const DELTAS_PER_S: u32 = 4_000;
+const PACE_MAX: Duration = Duration::from_millis(250);
 
 type Outgoing = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
 
@@ -64,6 +69,26 @@ fn no_push(err: &NoPush) -> Status {
 }
 
 // === sessions ===
+
+/// The time between two looks of one session when so many are open. The first change after a quiet time is not held up.
+fn pace(streams: u32) -> Duration {
+    (Duration::from_secs(1) / DELTAS_PER_S * streams).min(PACE_MAX)
+}
+
+/// Waits for a revision that was not looked at, and until then.
+///
+/// # Cancel safety
+/// The revision is not lost.
+async fn fresh(
+    applied: &mut watch::Receiver<Revision>,
+    not_before: Instant,
+) -> Result<(), watch::error::RecvError> {
+    // A timer that is due already may still take a millisecond.
+    if Instant::now() < not_before {
+        sleep_until(not_before).await;
+    }
+    applied.changed().await
+}
 
 struct Session {
     node: NodeId,
@@ -131,6 +156,7 @@ impl Session {
         let mut applied = self.writer.raft().state().applied();
         let mut beat = interval(HEARTBEAT);
         let mut heard = Instant::now();
+        let mut not_before = heard;
         // What came between the first message and this moment.
         self.update().await?;
         loop {
@@ -145,8 +171,9 @@ impl Session {
                     None => return Ok(()),
                 },
                 // cancel-safe: a watch and an interval lose nothing
-                changed = applied.changed() => {
+                changed = fresh(&mut applied, not_before) => {
                     changed.map_err(|_| Status::unavailable("this manager stops"))?;
+                    not_before = Instant::now() + pace(self.acks.streams());
                     self.update().await?;
                 }
                 _ = beat.tick() => {
@@ -281,5 +308,31 @@ impl Dispatcher for DispatcherGrpc {
         let certificate_pem = join::issue(&cluster, &request.into_inner().csr_der, (node, role))?;
         let ca_pem = cluster.ca.cert_pem.clone();
         Ok(Response::new(v1::RenewResponse { certificate_pem, ca_pem }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_sessions_push_at_once_and_many_share_what_a_manager_sends() {
+        assert_eq!(pace(3), Duration::from_micros(750));
+        assert_eq!(pace(333), Duration::from_micros(83_250));
+        assert_eq!(pace(100_000), PACE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_come_within_the_pace_are_one_look() {
+        let (now, mut applied) = watch::channel(Revision(1));
+        let begun = Instant::now();
+        now.send_replace(Revision(2));
+        fresh(&mut applied, begun).await.expect("open");
+        assert_eq!(begun.elapsed(), Duration::ZERO, "the first is not held up");
+        now.send_replace(Revision(3));
+        now.send_replace(Revision(4));
+        fresh(&mut applied, begun + PACE_MAX).await.expect("open");
+        assert_eq!(begun.elapsed(), PACE_MAX);
+        assert!(!applied.has_changed().expect("open"), "one look for both");
     }
 }

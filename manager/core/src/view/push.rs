@@ -17,6 +17,8 @@ pub struct Push {
     node: NodeId,
     /// What the node has, or will have when it has read all that was sent. 0: nothing.
     sent: Revision,
+    /// Nothing between `sent` and here concerned the node: it need not be looked at again.
+    looked: Revision,
 }
 
 /// The next message.
@@ -47,7 +49,7 @@ pub enum NoPush {
 impl Push {
     /// A session with a node that has this revision; 0 when it has no view, or one that does not fit any more.
     pub fn resume(node: NodeId, have: Revision) -> Self {
-        Self { node, sent: have }
+        Self { node, sent: have, looked: have }
     }
 
     /// What is new for the node, if anything is: the difference where it is known, else the whole view.
@@ -64,13 +66,14 @@ impl Push {
             let removed = state.is_revoked(self.node);
             return Err(if removed { NoPush::Removed } else { NoPush::Unknown });
         }
-        let delta = if have.0 == 0 { None } else { state.delta(self.node, have) };
+        let delta = if have.0 == 0 { None } else { state.delta(self.node, self.looked) };
+        self.looked = revision;
         let pushed = match delta {
             None => Pushed::Snapshot(state.node_view(self.node)?),
             Some(delta) if delta.changes.is_empty() && revision.0 - have.0 < LAG_MAX => {
                 return Ok(None);
             }
-            Some(delta) => Pushed::Delta(delta),
+            Some(delta) => Pushed::Delta(ViewDelta { applies_to: have, ..delta }),
         };
         self.sent = revision;
         Ok(Some(pushed))

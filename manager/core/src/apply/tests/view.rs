@@ -112,6 +112,23 @@ fn a_node_that_has_more_than_this_manager_is_sent_nothing() {
 }
 
 #[test]
+fn what_did_not_concern_a_node_is_told_when_it_comes_to_the_network() {
+    let mut world = World::with_nodes(3);
+    let mut seen = view(&world, 2);
+    let mut push = Push::resume(node_id(2), seen.revision);
+    world.network(overlay("a"));
+    let gone = world.attach(task(3, 1, None, &["a"]));
+    world.attach(task(3, 2, None, &["a"]));
+    assert_eq!(push.next(&world.state), Ok(None), "it is not on the network");
+    world.ok(detach(3, &gone));
+    assert_eq!(push.next(&world.state), Ok(None));
+    world.attach(task(2, 3, None, &["a"]));
+    let Ok(Some(Pushed::Delta(delta))) = push.next(&world.state) else { panic!("no delta") };
+    seen.apply(delta).expect("no gap to what was sent before");
+    assert_eq!(seen, view(&world, 2));
+}
+
+#[test]
 fn a_session_tells_a_removed_node_from_one_it_does_not_know_yet() {
     let mut world = World::with_nodes(3);
     let mut stranger = Push::resume(node_id(9), Revision::default());
