@@ -19,7 +19,7 @@ use rand::seq::SliceRandom as _;
 use swarmnet_dataplane::desired::Options;
 use swarmnet_dns::NameServerError;
 use swarmnet_gossip::{Doubts, Liveness, Local};
-use swarmnet_kernel::{KernelError, LinuxKernel, Netns};
+use swarmnet_kernel::{KernelError, LinuxKernel, Netns, Watch};
 use swarmnet_pki::TlsStore;
 use swarmnet_runtime::{ReconcileHandle, Supervisor, reconcile};
 use swarmnet_types::{NodeDescription, NodeView, Role, SandboxId};
@@ -37,7 +37,7 @@ use crate::paths::Paths;
 use crate::renew;
 use crate::resolver::Resolver;
 use crate::session::{self, Applied, SessionConfig};
-use crate::target::{Status, SysctlMemory, Target};
+use crate::target::{Status, Suspects, SysctlMemory, Target};
 use crate::trace::Tracer;
 use crate::underlay::{self, Underlay};
 use crate::verdicts;
@@ -168,11 +168,14 @@ impl Agent {
         };
         let mut merge = Merge::new(inputs, sources, netns.clone());
         let (wishes, wish) = watch::channel(Arc::new(merge.wish()));
-        let target = Target::new(kernel.clone(), resolver, Arc::clone(&sysctls));
+        let suspects = Suspects::default();
+        let others = kernel.watch()?;
+        let target = Target::new(kernel.clone(), resolver, Arc::clone(&sysctls), suspects.clone());
         let rounds = reconcile::start(supervisor, "reconcile", target, wish.clone(), FULL_ROUND);
         let watcher = Watcher {
             netns: netns.clone(),
             kernel: kernel.clone(),
+            suspects,
             waker: rounds.waker(),
             underlay: underlay.clone(),
             sysctls: sysctls.subscribe(),
@@ -195,11 +198,15 @@ impl Agent {
             kernel,
             rounds,
         }));
-        agent.start_workers(merge, wishes, watcher);
+        agent.start_workers((merge, wishes), (watcher, others));
         Ok(agent)
     }
 
-    fn start_workers(&self, merge: Merge, wishes: watch::Sender<Arc<Wish>>, watcher: Watcher) {
+    fn start_workers(
+        &self,
+        (merge, wishes): (Merge, watch::Sender<Arc<Wish>>),
+        (watcher, others): (Watcher, Watch),
+    ) {
         let inner = &self.0;
         let until_stop =
             |name: &str, worker: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
@@ -216,7 +223,7 @@ impl Agent {
         until_stop("keep view", Box::pin(keep));
         let keep = verdicts::keep(inner.liveness.subscribe(), inner.config.paths.verdicts());
         until_stop("keep verdicts", Box::pin(keep));
-        until_stop("watch kernel", Box::pin(watcher.run()));
+        until_stop("watch kernel", Box::pin(watcher.run(others)));
     }
 
     /// Takes the node's place in a cluster: session, gossip and renewal begin.

@@ -1,7 +1,8 @@
 //! The reconciler of this node: one wish for kernel and names, brought about in one order.
 //!
 //! A change is planned against the wish that was brought about last, which costs what differs; at the start, after an error, when a
-//! foreign change is seen and every few minutes the kernel is observed instead, and any drift is healed.
+//! foreign change is seen and every few minutes the kernel is observed instead, and any drift is healed. When it is known in which
+//! namespaces others changed something ([`Suspects`]), these alone are observed.
 //!
 //! Order of a round: names of sandboxes that go (their sockets keep namespaces alive), kernel, names of sandboxes that are there. A
 //! failed operation does not stop the others; it is reported, and the next round observes.
@@ -10,8 +11,9 @@
 
 mod blame;
 mod flows;
+mod heal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 
 use self::blame::{Blame, Owners};
 use self::flows::Flows;
+pub use self::heal::Suspects;
 use crate::desired::{Stamp, Wish};
 use crate::local::LocalError;
 use crate::local::error::chain;
@@ -63,6 +66,16 @@ impl Status {
     pub fn complaints(&self) -> impl Iterator<Item = &String> {
         let of_kernel = self.common.iter().chain(&self.failed).chain(self.sandboxes.values());
         self.problems.iter().chain(of_kernel)
+    }
+
+    fn tell_conflicts(&mut self, plan: &Plan) {
+        for (ns, name) in &plan.conflicts {
+            let text = format!("{ns}: link {name} belongs to another program: rename or remove it");
+            match ns {
+                Ns::Sandbox(id) => drop(self.sandboxes.entry(*id).or_insert(text)),
+                Ns::Node | Ns::Overlay => self.problems.push(text),
+            }
+        }
     }
 
     /// All is as a wish outside any cluster says.
@@ -160,19 +173,21 @@ pub struct Target<K, N> {
     committed: Option<Arc<Desired>>,
     flows: Flows,
     sysctls: Arc<SysctlMemory>,
+    suspects: Suspects,
     /// Rounds that failed one after another.
     failures: u32,
     repaired: u64,
 }
 
 impl<K: Located, N: Names> Target<K, N> {
-    pub fn new(kernel: K, names: N, sysctls: Arc<SysctlMemory>) -> Self {
+    pub fn new(kernel: K, names: N, sysctls: Arc<SysctlMemory>, suspects: Suspects) -> Self {
         Self {
             kernel,
             names,
             committed: None,
             flows: Flows::default(),
             sysctls,
+            suspects,
             failures: 0,
             repaired: 0,
         }
@@ -218,6 +233,8 @@ impl<K: Located, N: Names> Target<K, N> {
     /// The kernel's half of a round. Whether all is as wished.
     async fn bring_kernel(&mut self, wish: &Wish, reason: Reason, status: &mut Status) -> bool {
         let look = reason.wants_full_round() || self.committed.is_none();
+        let suspects =
+            if look || reason == Reason::Noticed { self.suspects.take() } else { BTreeSet::new() };
         let planned = match &self.committed {
             Some(old) if !look => {
                 let sandboxes = wish.desired.sandboxes.iter();
@@ -237,13 +254,7 @@ impl<K: Located, N: Names> Target<K, N> {
         if look && self.committed.as_ref().is_some_and(|c| **c == *wish.desired) {
             self.repaired += plan.ops.len() as u64;
         }
-        for (ns, name) in &plan.conflicts {
-            let text = format!("{ns}: link {name} belongs to another program: rename or remove it");
-            match ns {
-                Ns::Sandbox(id) => drop(status.sandboxes.entry(*id).or_insert(text)),
-                Ns::Node | Ns::Overlay => status.problems.push(text),
-            }
-        }
+        status.tell_conflicts(&plan);
         let owners = Owners::of(&wish.desired, self.committed.as_deref());
         let mut whole = true;
         for op in &plan.ops {
@@ -255,6 +266,9 @@ impl<K: Located, N: Names> Target<K, N> {
         self.committed = (whole && !plan.wants_round).then(|| Arc::clone(&wish.desired));
         if plan.wants_round {
             status.retry_after = Some(Duration::ZERO);
+        }
+        if self.committed.is_some() && !suspects.is_empty() {
+            whole = self.heal(wish, suspects, &owners, status).await;
         }
         self.end_flows(wish, &owners, status).await && whole
     }

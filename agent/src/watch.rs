@@ -1,26 +1,26 @@
-//! Notice of what others do to the node's network: a flushed table, a removed link, a new address.
+//! Notice of what others do to the network of the node, of the overlays and of the sandboxes: a flushed table, a removed link, a new
+//! address.
 //!
-//! Inputs: notifications of the kernel in the node's namespace, a clock. Outputs: a full round of the reconciler, and the `watch` of
-//! the underlay. Changed rules are looked at at once: a filter may be gone. Links and addresses change in bursts, and many changes
-//! are our own: they are answered once, a moment after the first.
+//! Inputs: notifications of the kernel from all of these namespaces, a clock. Outputs: rounds of the reconciler that look where
+//! something was changed, and the `watch` of the underlay. What is our own doing is not reported ([`swarmnet_kernel::Watch`]); when to
+//! look, and where, is decided in [`suspicion`].
 
-use std::collections::BTreeSet;
+mod suspicion;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmnet_kernel::nft::Monitor;
-use swarmnet_kernel::route::{NetChange, NetMonitor};
-use swarmnet_kernel::{KernelError, LinuxKernel, Netns};
+use swarmnet_kernel::{KernelError, LinuxKernel, Netns, Sight, Watch};
 use swarmnet_runtime::Waker;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use self::suspicion::{GAP, Look, Suspicion};
 use crate::local::error::chain;
 use crate::merge::HostSysctls;
+use crate::target::Suspects;
 use crate::underlay::{self, Underlay};
 
-/// Between a notification, or the look before, and the next look; well below the second in which a flush must be healed.
-const SETTLE: Duration = Duration::from_millis(300);
 /// The longest time between two looks at the node's own addresses.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// After a subscription failed.
@@ -31,57 +31,65 @@ const REOPEN_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Watcher {
     pub(crate) netns: Netns,
     pub(crate) kernel: LinuxKernel,
+    pub(crate) suspects: Suspects,
     pub(crate) waker: Waker,
     pub(crate) underlay: watch::Sender<Arc<Underlay>>,
     pub(crate) sysctls: watch::Receiver<HostSysctls>,
 }
 
 impl Watcher {
-    /// Never ends by itself. A subscription that fails is opened again, and everything is looked at.
-    pub(crate) async fn run(self) {
+    /// Never ends by itself. `subscription` is older than the first round, so that nothing is missed; one that fails is opened again,
+    /// and everything is looked at.
+    pub(crate) async fn run(self, subscription: Watch) {
+        let mut opened = Ok(subscription);
         loop {
-            if let Err(err) = self.follow().await {
+            if let Err(err) = self.follow(opened).await {
                 tracing::warn!(err = %chain(&err), "changes by other programs are seen late");
             }
             tokio::time::sleep(REOPEN_AFTER).await;
+            opened = self.kernel.watch();
             self.waker.wake();
         }
     }
 
-    async fn follow(&self) -> Result<(), KernelError> {
-        let mut tables = Monitor::open(&self.netns, self.kernel.nft_ports())?;
-        let mut objects = NetMonitor::open(&self.netns)?;
+    async fn follow(&self, opened: Result<Watch, KernelError>) -> Result<(), KernelError> {
+        let mut others = opened?;
         let mut look_at = Instant::now() + LOOK_EVERY;
-        let mut wake_at: Option<Instant> = None;
-        let mut woken = Instant::now();
+        let mut suspicion = Suspicion::default();
         loop {
-            let due = wake_at.unwrap_or_else(Instant::now);
-            // cancel-safe: both monitors keep what was read; the deadlines live outside.
+            let due = suspicion.due();
+            // cancel-safe: the subscription keeps what was not returned; the deadlines live outside.
             tokio::select! {
                 biased;
-                () = sleep_until(due), if wake_at.is_some() => {
-                    wake_at = None;
-                    woken = Instant::now();
-                    self.waker.wake();
+                () = sleep_until(due.unwrap_or(look_at)), if due.is_some() => {
+                    self.ask(suspicion.take(Instant::now()));
                 }
                 () = sleep_until(look_at) => {
                     look_at = Instant::now() + LOOK_EVERY;
                     self.look();
                 }
-                changed = tables.next() => {
-                    let program = changed?.program.unwrap_or_default();
-                    tracing::debug!(program, "another program changed nftables");
-                    let at_once = Instant::now().max(woken + SETTLE);
-                    wake_at = Some(wake_at.map_or(at_once, |at| at.min(at_once)));
-                }
-                changed = objects.next() => {
-                    if concerns(&changed?) {
-                        let soon = Instant::now() + SETTLE;
-                        wake_at.get_or_insert(soon);
-                        look_at = look_at.min(soon);
+                sights = others.next() => {
+                    let now = Instant::now();
+                    for sight in sights? {
+                        tracing::debug!(?sight, "another program's doing");
+                        if matches!(sight, Sight::Underlay | Sight::Lost) {
+                            look_at = look_at.min(now + GAP);
+                        }
+                        suspicion.note(sight, now);
                     }
                 }
             }
+        }
+    }
+
+    fn ask(&self, look: Option<Look>) {
+        match look {
+            Some(Look::At(namespaces)) => {
+                self.suspects.add(namespaces);
+                self.waker.notice();
+            }
+            Some(Look::Everywhere) => self.waker.wake(),
+            None => {}
         }
     }
 
@@ -101,9 +109,4 @@ impl Watcher {
             Err(err) => tracing::warn!(err = %chain(&err), "the node's addresses are not known"),
         }
     }
-}
-
-/// Neighbours come and go by themselves; ours are permanent and are compared with everything else.
-fn concerns(changes: &BTreeSet<NetChange>) -> bool {
-    changes.iter().any(|change| *change != NetChange::Neighbour)
 }

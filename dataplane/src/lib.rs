@@ -36,4 +36,4 @@ pub use object::{
     PortFlags, RouteKey, RouteRule, RouteTo, Vxlan,
 };
 pub use op::Op;
-pub use plan::{Object, Plan, dead_flows, is_dead_flow, plan, update};
+pub use plan::{Object, Plan, dead_flows, is_dead_flow, plan, plan_within, update};

@@ -48,6 +48,8 @@ pub enum Reason {
     DesiredChanged,
     /// [`Waker::wake`] was called.
     Woken,
+    /// [`Waker::notice`] was called: a part of the world may have changed without us, and the reconciler knows which.
+    Noticed,
     /// The time of [`ReconcileStatus::retry_after`] is over.
     Retry,
     /// The period is over: heals drift nobody told us of.
@@ -58,6 +60,15 @@ impl Reason {
     /// The world may have changed without us: observe it anew instead of trusting what the last round left.
     pub const fn wants_full_round(self) -> bool {
         matches!(self, Self::Start | Self::Woken | Self::Periodic)
+    }
+
+    /// The reason of a round that answers what was asked before it began, too.
+    fn with(self, asked: Option<Asked>) -> Self {
+        match asked {
+            Some(Asked::Whole) if !self.wants_full_round() => Self::Woken,
+            Some(Asked::Part) if !self.wants_full_round() => Self::Noticed,
+            _ => self,
+        }
     }
 }
 
@@ -75,14 +86,40 @@ pub struct Stamped<S> {
 /// The last status; `None` before the first round has ended.
 pub type StatusReceiver<S> = watch::Receiver<Option<Arc<Stamped<S>>>>;
 
-/// Asks the loop for a full round. Clones wake the same loop.
+/// What wakers asked for since the last round began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Part,
+    Whole,
+}
+
+/// Asks the loop for a round. Clones wake the same loop.
 #[derive(Debug, Clone)]
-pub struct Waker(Arc<watch::Sender<()>>);
+pub struct Waker(Arc<watch::Sender<Option<Asked>>>);
 
 impl Waker {
-    /// Any number of wakes before the next round begins give one round.
+    /// A full round. Any number of wakes before the next round begins give one round.
     pub fn wake(&self) {
-        self.0.send_replace(());
+        self.ask(Asked::Whole);
+    }
+
+    /// A round that looks at what the reconciler was told of ([`Reason::Noticed`]). A full round answers it, too.
+    pub fn notice(&self) {
+        self.ask(Asked::Part);
+    }
+
+    fn ask(&self, more: Asked) {
+        self.0.send_modify(|asked| *asked = (*asked).max(Some(more)));
+    }
+
+    /// What was asked; nobody is woken by it.
+    fn take(&self) -> Option<Asked> {
+        let mut asked = None;
+        self.0.send_if_modified(|now| {
+            asked = now.take();
+            false
+        });
+        asked
     }
 }
 
@@ -112,14 +149,14 @@ pub fn start<R: Reconciler>(
     interval: Duration,
 ) -> ReconcileHandle<R::Status> {
     let (tx, status) = watch::channel(None);
-    let (wake, woken) = watch::channel(());
+    let (wake, woken) = watch::channel(None);
     let waker = Waker(Arc::new(wake));
     let worker = Worker {
         target,
         desired,
         status: tx,
         woken,
-        _waker: waker.clone(),
+        waker: waker.clone(),
         interval,
         shutdown: supervisor.token().clone(),
     };
@@ -132,9 +169,9 @@ struct Worker<R: Reconciler> {
     desired: watch::Receiver<R::Desired>,
     status: watch::Sender<Option<Arc<Stamped<R::Status>>>>,
     /// A watch rather than a notification: what was asked before a round began is answered by that round.
-    woken: watch::Receiver<()>,
-    /// Keeps `woken` open when nobody else wants to wake.
-    _waker: Waker,
+    woken: watch::Receiver<Option<Asked>>,
+    /// Also keeps `woken` open when nobody else wants to wake.
+    waker: Waker,
     interval: Duration,
     shutdown: CancellationToken,
 }
@@ -145,7 +182,8 @@ impl<R: Reconciler> Worker<R> {
         let mut count = 0;
         let mut periodic_at = Instant::now() + self.interval;
         loop {
-            self.woken.mark_unchanged(); // before the wish is read: a wake after this line gets a round of its own
+            self.woken.mark_unchanged(); // before the wish is read: a wake after the next line gets a round of its own
+            reason = reason.with(self.waker.take());
             let desired = self.desired.borrow_and_update().clone(); // the watch is locked for one clone
             let begun = Instant::now();
             let status = self.target.reconcile(&desired, reason).await;
@@ -175,7 +213,7 @@ impl<R: Reconciler> Worker<R> {
         let reason = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return None,
-            _open = self.woken.changed() => Reason::Woken, // never closed: self._waker
+            _open = self.woken.changed() => Reason::Noticed, // never closed: self.waker; what it is, `with` finds out
             changed = self.desired.changed() => match changed {
                 Ok(()) => Reason::DesiredChanged,
                 Err(_closed) => {

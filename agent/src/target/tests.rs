@@ -18,6 +18,8 @@ struct No;
 #[derive(Debug, Default)]
 struct Log {
     looks: usize,
+    /// Where.
+    scopes: Vec<BTreeSet<Ns>>,
     ops: Vec<String>,
     refuse: BTreeSet<&'static str>,
 }
@@ -34,8 +36,11 @@ impl FakeKernel {
 impl Kernel for FakeKernel {
     type Error = No;
 
-    async fn observe(&self, _: &Scope) -> Result<Actual, No> {
-        self.with(|log| log.looks += 1);
+    async fn observe(&self, scope: &Scope) -> Result<Actual, No> {
+        self.with(|log| {
+            log.looks += 1;
+            log.scopes.push(scope.namespaces.keys().copied().collect());
+        });
         Ok(Actual::default())
     }
 
@@ -84,6 +89,7 @@ fn wish(inputs: &Inputs) -> Arc<Wish> {
 struct Bench {
     kernel: FakeKernel,
     names: FakeNames,
+    suspects: Suspects,
     target: Target<FakeKernel, FakeNames>,
     _dir: tempfile::TempDir,
 }
@@ -92,8 +98,9 @@ fn bench() -> Bench {
     let dir = tempfile::tempdir().expect("a folder");
     let memory = SysctlMemory::open(dir.path().join("sysctls.json")).expect("nothing there");
     let (kernel, names) = (FakeKernel::default(), FakeNames::default());
-    let target = Target::new(kernel.clone(), names.clone(), Arc::new(memory));
-    Bench { kernel, names, target, _dir: dir }
+    let suspects = Suspects::default();
+    let target = Target::new(kernel.clone(), names.clone(), Arc::new(memory), suspects.clone());
+    Bench { kernel, names, suspects, target, _dir: dir }
 }
 
 #[tokio::test]
@@ -130,6 +137,41 @@ async fn a_change_is_planned_without_looking_and_names_follow() {
         assert_eq!(log.looks, looks, "planned against what was brought about");
         assert!(log.ops.iter().any(|op| op.contains("link del")), "{:?}", log.ops);
     });
+}
+
+#[tokio::test]
+async fn what_others_changed_somewhere_is_looked_at_there_after_the_wish_is_brought_about() {
+    let mut bench = bench();
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Retry).await;
+    let here = Ns::Sandbox(fixture::HERE);
+    bench.suspects.add([here]);
+    bench.kernel.with(|log| log.scopes.clear());
+    let unasked = bench.target.reconcile(&wish(&fixture::inputs()), Reason::DesiredChanged).await;
+    bench.kernel.with(|log| assert_eq!(log.scopes.len(), 0, "when it is time"));
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Noticed).await;
+    bench.kernel.with(|log| assert_eq!(log.scopes[0], [here].into(), "{:?}", log.scopes));
+    assert!(status.repaired > unasked.repaired, "this kernel has lost everything");
+    let looks = bench.kernel.with(|log| log.looks);
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Noticed).await;
+    bench.kernel.with(|log| assert_eq!(log.looks, looks, "once"));
+}
+
+#[tokio::test]
+async fn after_a_repair_that_failed_everything_is_looked_at() {
+    let mut bench = bench();
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Start).await;
+    bench.target.reconcile(&wish(&fixture::inputs()), Reason::Retry).await;
+    bench.suspects.add([Ns::Sandbox(fixture::HERE)]);
+    bench.kernel.with(|log| log.refuse.insert("netns add"));
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Noticed).await;
+    assert!(status.of_sandbox(fixture::HERE).is_some(), "{status:?}");
+    assert_eq!(status.retry_after(), Some(Duration::ZERO));
+    bench.kernel.with(|log| log.refuse.clear());
+    bench.kernel.with(|log| log.scopes.clear());
+    let status = bench.target.reconcile(&wish(&fixture::inputs()), Reason::Retry).await;
+    assert_eq!(status.of_sandbox(fixture::HERE), None);
+    bench.kernel.with(|log| assert!(log.scopes[0].contains(&Ns::Node), "{:?}", log.scopes));
 }
 
 #[tokio::test]

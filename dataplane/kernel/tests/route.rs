@@ -1,14 +1,11 @@
 //! The route family as `ip` and other programs see it: devices are born with every property asked for, what the kernel refuses
-//! is told in its own words, and changes of others are noticed by kind.
+//! is told in its own words.
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use common::TestNetns;
 use swarmnet_dataplane::{FdbTo, LinkChange, LinkName, PortFlags, Vxlan};
-use swarmnet_kernel::route::{NetChange, NetMonitor, NewLink, Route};
+use swarmnet_kernel::route::{NewLink, Route};
 use swarmnet_types::{Mac, Vni};
 
 fn name(text: &str) -> LinkName {
@@ -85,29 +82,4 @@ fn a_refusal_is_told_in_the_kernels_own_words() {
     route.add_addr(&br, addr).expect("the first time");
     let err = route.add_addr(&br, addr).expect_err("twice");
     assert!(err.is_stale() && err.to_string().contains("assigned"), "{err}");
-}
-
-#[tokio::test]
-async fn changes_of_others_are_noticed_by_kind() {
-    let ns = TestNetns::new("mon");
-    let mut monitor = NetMonitor::open(&ns.netns()).expect("open");
-    for (command, kind) in [
-        ("link add b0 type bridge", NetChange::Link),
-        ("link set b0 up", NetChange::Link),
-        ("addr add 192.0.2.1/24 dev b0", NetChange::Addr),
-        ("-6 addr add 2001:db8::1/64 dev b0 nodad", NetChange::Addr),
-        ("route add 198.51.100.0/24 dev b0", NetChange::Route),
-        ("-6 route add 2001:db8:1::/64 dev b0", NetChange::Route),
-        ("rule add pref 99 fwmark 1 lookup 100", NetChange::Rule),
-        ("-6 rule add pref 99 fwmark 1 lookup 100", NetChange::Rule),
-        ("neigh add 192.0.2.7 lladdr 02:00:00:00:00:01 dev b0", NetChange::Neighbour),
-        ("nexthop add id 7 via 192.0.2.7 dev b0", NetChange::Nexthop),
-    ] {
-        ns.ip(command);
-        let mut seen = BTreeSet::new();
-        while !seen.contains(&kind) {
-            let next = tokio::time::timeout(Duration::from_secs(5), monitor.next()).await;
-            seen.extend(next.unwrap_or_else(|_| panic!("{command}: only {seen:?}")).expect("read"));
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Plans: the ordered operations from what a kernel holds to what is wished.
 //!
-//! [`plan`] compares everything that was observed and heals any drift; [`update`] leads from one wish to the next and costs what
-//! differs. Both write objects down with the same functions and compare them with the same code.
+//! [`plan`] compares everything that was observed and heals any drift, [`plan_within`] that of some namespaces; [`update`] leads from
+//! one wish to the next and costs what differs. All write objects down with the same functions and compare them with the same code.
 //!
 //! Order of a plan:
 //! 1. tables: what is static, filters above all, so that no VXLAN device exists without its filter (X1); elements that lead to
@@ -75,8 +75,31 @@ impl Plan {
 
 /// From what was observed to what is wished. Tables are compared in namespaces where they were looked at.
 pub fn plan(actual: &Actual, desired: &Desired) -> Plan {
+    towards(render::target(desired), actual, desired)
+}
+
+/// As [`plan`] for the namespaces in `within`, which were observed ([`Desired::scope_within`]); all others are taken to be as wished, and
+/// written into `actual`.
+///
+/// # Errors
+/// More namespaces that must be observed: the other ends of pairs that are broken.
+pub fn plan_within(
+    actual: &mut Actual,
+    desired: &Desired,
+    within: &BTreeSet<Ns>,
+) -> Result<Plan, BTreeSet<Ns>> {
+    let target = render::target(&part::around(desired, within));
+    let more = objects::other_ends(actual, &target, within);
+    if !more.is_empty() {
+        return Err(more);
+    }
+    let others = target.namespaces.iter().filter(|(ns, _)| !within.contains(ns));
+    actual.namespaces.extend(others.map(|(ns, state)| (*ns, state.clone())));
+    Ok(towards(target, actual, desired))
+}
+
+fn towards(mut target: Target, actual: &Actual, desired: &Desired) -> Plan {
     let mut stages = Stages { observed: true, ..Stages::default() };
-    let mut target = render::target(desired);
     stages.conflicts = objects::withdraw_conflicts(actual, &mut target);
     let removed = objects::plan(&actual.namespaces, &target, &mut stages);
     let shape = Shape::of(desired);
@@ -162,6 +185,14 @@ impl Desired {
                 seen.tables = tables(ns);
             }
         }
+        scope
+    }
+
+    /// What to look at before [`plan_within`].
+    pub fn scope_within(&self, within: &BTreeSet<Ns>) -> Scope {
+        let mut scope = part::around(self, within).scope(None, |_| true);
+        scope.namespaces.retain(|ns, _| within.contains(ns));
+        scope.forward = within.contains(&Ns::Node);
         scope
     }
 }

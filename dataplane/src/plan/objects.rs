@@ -65,6 +65,19 @@ fn withdraw(target: &mut Target, ns: Ns, name: &LinkName) {
     }
 }
 
+/// Namespaces that a plan for those in `within` has to know as well: where the other ends of pairs are that do not stand.
+pub(super) fn other_ends(actual: &Actual, target: &Target, within: &BTreeSet<Ns>) -> BTreeSet<Ns> {
+    let stands = |(ns, name): &(Ns, LinkName)| {
+        let seen = actual.namespaces.get(ns).and_then(|state| state.links.get(name));
+        seen.is_some_and(|link| link.kind == LinkKind::Veth && link.alias.starts_with(MARKER))
+    };
+    let both = target.pairs.iter().flat_map(|(outer, inner)| [(outer, inner), (inner, outer)]);
+    both.filter(|(here, there)| within.contains(&here.0) && !within.contains(&there.0))
+        .filter(|(here, _)| !stands(here))
+        .map(|(_, there)| there.0)
+        .collect()
+}
+
 const fn same_kind(a: &LinkKind, b: &LinkKind) -> bool {
     matches!(
         (a, b),

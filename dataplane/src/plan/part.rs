@@ -4,6 +4,7 @@
 //! A thing is left out of both when it is equal in both *and* what it hangs on (its network, the fabric device, its peer) is,
 //! so that no operation on the rest takes it along.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,6 +45,20 @@ pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
     (before.services, after.services) = split(&old.services, &new.services, shared);
     (before.publications, after.publications) = split(&old.publications, &new.publications, shared);
     (before, after)
+}
+
+/// A wish from which everything in these namespaces can be written down. Of sandboxes alone it is little.
+pub(super) fn around<'a>(desired: &'a Desired, within: &BTreeSet<Ns>) -> Cow<'a, Desired> {
+    let sandboxes = within.iter().map(|ns| match ns {
+        Ns::Sandbox(id) => Some(id),
+        Ns::Node | Ns::Overlay => None,
+    });
+    let Some(sandboxes) = sandboxes.collect::<Option<BTreeSet<_>>>() else {
+        return Cow::Borrowed(desired);
+    };
+    let found = sandboxes.iter().filter_map(|id| desired.sandboxes.get_key_value(id));
+    let sandboxes = found.map(|(id, sandbox)| (*id, Arc::clone(sandbox))).collect();
+    Cow::Owned(Desired { sandboxes, ..frame(desired) })
 }
 
 fn shared<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {

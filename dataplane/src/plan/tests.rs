@@ -3,6 +3,7 @@
 mod about;
 mod fixture;
 mod property;
+mod within;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

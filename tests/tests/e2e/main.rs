@@ -4,6 +4,7 @@
 //! kernel feature is a failure.
 #![forbid(unsafe_code)]
 
+mod drift;
 mod faults;
 mod ingress;
 mod input;

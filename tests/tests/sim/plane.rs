@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use swarmnet_agent::desired::names::NamesWish;
 use swarmnet_agent::desired::{Inputs, Merger, PortWitness, Wish};
 use swarmnet_agent::resolver::Names;
-use swarmnet_agent::target::{Located, Status, SysctlMemory, Target};
+use swarmnet_agent::target::{Located, Status, Suspects, SysctlMemory, Target};
 use swarmnet_dataplane::desired::PublicationKey;
 use swarmnet_dataplane::model::{ModelError, ModelKernel};
 use swarmnet_dataplane::{Actual, Kernel, Netns, Ns, Op, Scope, plan};
@@ -69,7 +69,12 @@ impl Plane {
     /// A daemon's half, on a kernel that may hold what an earlier one made.
     pub(crate) fn start(kernel: Arc<ModelKernel>, dir: &Path) -> Self {
         let sysctls = SysctlMemory::open(dir.join("sysctls.json")).expect("a folder of our own");
-        let target = Target::new(Shared(Arc::clone(&kernel)), NoNames, Arc::new(sysctls));
+        let target = Target::new(
+            Shared(Arc::clone(&kernel)),
+            NoNames,
+            Arc::new(sysctls),
+            Suspects::default(),
+        );
         Self { kernel, merger: Merger::new(), target, reason: Reason::Start }
     }
 

@@ -113,6 +113,32 @@ async fn wakes_are_merged_and_run_a_full_round() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notice_is_answered_by_a_round_that_is_not_full_or_by_a_full_one() {
+    let mut h = Harness::start(2);
+    assert_eq!(h.round().await, (2, Reason::Start));
+    let waker = h.handle.waker();
+    waker.notice();
+    let (_, reason) = h.round().await;
+    assert_eq!(reason, Reason::Noticed);
+    assert!(!reason.wants_full_round());
+    waker.notice();
+    waker.wake();
+    waker.notice();
+    assert_eq!(h.round().await, (2, Reason::Woken));
+    assert_eq!(h.round().await, (2, Reason::Periodic), "both were answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_at_the_beginning_of_a_round_is_not_lost() {
+    let mut h = Harness::start(1000);
+    assert_eq!(h.round().await, (1000, Reason::Start));
+    h.desired.send_replace(2);
+    h.handle.waker().wake();
+    assert_eq!(h.round().await, (2, Reason::Woken));
+    assert_eq!(h.round().await, (2, Reason::Periodic));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_newest_wish_counts() {
     let mut h = Harness::start(1000);
     assert_eq!(h.round().await, (1000, Reason::Start));

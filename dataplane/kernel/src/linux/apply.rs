@@ -70,6 +70,7 @@ impl Inner {
         let kept = lock(&self.idle).remove(&ns);
         drop(kept);
         lock(&self.places).remove(&ns);
+        self.post.forget(ns);
         self.closer.wait();
         Netns::remove(path)
     }

@@ -9,20 +9,27 @@
 
 mod apply;
 mod closer;
+mod echo;
 mod observe;
+mod post;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use swarmnet_dataplane::{Actual, Kernel, Ns, Op, Scope};
 
 use self::closer::Closer;
+use self::echo::Echoes;
+use self::post::Post;
 use crate::error::KernelError;
 use crate::netns::Netns;
 use crate::nft::Nft;
 use crate::route::Route;
+
+pub use self::watch::{Sight, Watch};
 
 /// The kernel of this machine, as one node uses it.
 #[derive(Debug, Clone)]
@@ -37,9 +44,9 @@ struct Inner {
     places: Mutex<BTreeMap<Ns, PathBuf>>,
     /// Handles into [`Ns::Node`] and [`Ns::Overlay`] that stay open; `None` while in use.
     idle: Mutex<BTreeMap<Ns, Option<Handles>>>,
-    /// The port of the node's nftables socket that stays open: also told while it is in use.
-    nft_port: AtomicU32,
     closer: Closer,
+    post: Post,
+    echoes: Mutex<Echoes>,
 }
 
 /// What one namespace is worked on with.
@@ -57,21 +64,18 @@ impl LinuxKernel {
     /// Without the right to use netlink there (CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter namespaces).
     pub fn new(node: Netns) -> Result<Self, KernelError> {
         let handles = Handles::open(node.clone())?;
-        let nft_port = AtomicU32::new(handles.nft.port());
+        let post = Post::open()?;
+        post.follow(Ns::Node, &node)?;
         let idle = Mutex::new(BTreeMap::from([(Ns::Node, Some(handles))]));
         let (places, closer) = (Mutex::default(), Closer::start());
-        let inner = Inner { node, places, idle, nft_port, closer };
+        let echoes = Mutex::default();
+        let inner = Inner { node, places, idle, closer, post, echoes };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Says where namespaces are that nobody has observed yet: for operations planned without an observation.
     pub fn locate(&self, places: impl IntoIterator<Item = (Ns, PathBuf)>) {
         lock(&self.inner.places).extend(places);
-    }
-
-    /// Netlink ports that nftables changes of ours in the node's namespace come from, for [`crate::nft::Monitor`].
-    pub fn nft_ports(&self) -> Vec<u32> {
-        vec![self.inner.nft_port.load(Ordering::Relaxed)]
     }
 }
 
@@ -85,7 +89,11 @@ impl Kernel for LinuxKernel {
 
     async fn apply(&self, op: &Op) -> Result<(), KernelError> {
         let (inner, op) = (Arc::clone(&self.inner), op.clone());
-        blocking(move || settle(&op, inner.apply(&op))).await
+        blocking(move || {
+            lock(&inner.echoes).expect(&op, Instant::now());
+            settle(&op, inner.apply(&op))
+        })
+        .await
     }
 }
 
@@ -163,6 +171,8 @@ impl Inner {
         work: impl FnOnce(&mut Handles) -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
         let netns = self.netns(ns)?;
+        // Before anything is looked at or done there.
+        self.post.follow(ns, &netns)?;
         let (mut handles, owner) = self.take(ns, netns)?;
         let result = work(&mut handles);
         // After a failure of the socket itself answers may be queued that belong to nothing: it is closed.
@@ -199,12 +209,8 @@ impl Inner {
             self.closer.close(kept);
         }
         let opened = Handles::open(netns);
-        match &opened {
-            Ok(handles) if owner && ns == Ns::Node => {
-                self.nft_port.store(handles.nft.port(), Ordering::Relaxed);
-            }
-            Err(_) if owner => drop(lock(&self.idle).remove(&ns)),
-            _ => {}
+        if opened.is_err() && owner {
+            lock(&self.idle).remove(&ns);
         }
         Ok((opened?, owner))
     }
@@ -217,46 +223,52 @@ mod tests {
 
     use super::*;
 
+    fn kernel() -> LinuxKernel {
+        LinuxKernel::new(Netns::anonymous().expect("needs root")).expect("a kernel")
+    }
+
+    /// Tells sockets that are open apart.
+    fn which(handles: &Handles) -> String {
+        format!("{:?} {:?}", handles.route, handles.nft)
+    }
+
     #[test]
     fn the_handles_that_stay_open_are_the_same_whoever_ends_last() {
-        let kernel = LinuxKernel::new(Netns::anonymous().expect("needs root")).expect("a kernel");
-        let port = || kernel.inner.with(Ns::Node, |handles| Ok(handles.nft.port()));
-        let before = (kernel.nft_ports(), port().expect("no failure"));
-        assert_eq!(before.0, [before.1]);
+        let kernel = kernel();
+        let used =
+            || kernel.inner.with(Ns::Node, |handles| Ok(which(handles))).expect("no failure");
+        let before = used();
         let step = Barrier::new(2);
         thread::scope(|scope| {
             let late = || {
                 kernel.inner.with(Ns::Node, |handles| {
                     step.wait();
                     step.wait();
-                    Ok(handles.nft.port())
+                    Ok(which(handles))
                 })
             };
             let first = kernel.inner.with(Ns::Node, |_| {
                 let late = scope.spawn(late);
                 step.wait();
-                Ok((late, kernel.nft_ports()))
+                Ok(late)
             });
             step.wait();
-            let (late, meanwhile) = first.expect("no failure");
-            let late = late.join().expect("no panic").expect("no failure");
-            assert_ne!(late, before.1, "of its own");
-            assert_eq!(meanwhile, before.0, "while they are in use");
+            let late = first.expect("no failure").join().expect("no panic").expect("no failure");
+            assert_ne!(late, before, "of its own");
         });
-        assert_eq!((kernel.nft_ports(), port().expect("no failure")), before);
+        assert_eq!(used(), before);
     }
 
     #[test]
     fn handles_whose_socket_failed_are_replaced_by_others_that_stay() {
-        let kernel = LinuxKernel::new(Netns::anonymous().expect("needs root")).expect("a kernel");
+        let kernel = kernel();
         let failed = kernel.inner.with(Ns::Node, |_| {
             let err = std::io::ErrorKind::TimedOut.into();
             Err::<(), _>(KernelError::NetlinkIo { err })
         });
         failed.expect_err("handed on");
-        for _ in 0..2 {
-            let port = kernel.inner.with(Ns::Node, |handles| Ok(handles.nft.port()));
-            assert_eq!(kernel.nft_ports(), [port.expect("no failure")]);
-        }
+        let used =
+            || kernel.inner.with(Ns::Node, |handles| Ok(which(handles))).expect("no failure");
+        assert_eq!(used(), used());
     }
 }

@@ -24,6 +24,7 @@ impl Inner {
         for (ns, wanted) in &scope.namespaces {
             match self.with(*ns, |handles| observe_ns(*ns, wanted, handles)) {
                 Ok(state) => {
+                    lock(&self.echoes).observed(*ns, &state.links);
                     actual.namespaces.insert(*ns, state);
                 }
                 // It does not exist, or went while we looked.

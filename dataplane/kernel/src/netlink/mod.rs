@@ -14,11 +14,13 @@
 
 mod attr;
 mod message;
+mod port;
 mod socket;
 mod stream;
 
 pub(crate) use attr::{Attrs, be16, be32, ne32};
 pub(crate) use message::Message;
+pub(crate) use port::is_ours;
 pub use socket::Protocol;
-pub(crate) use socket::{Socket, frames, refusal};
+pub(crate) use socket::{Frame, Socket, frames, refusal};
 pub(crate) use stream::{Notice, Stream};

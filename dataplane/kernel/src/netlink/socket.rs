@@ -17,6 +17,7 @@ use rtnetlink::sys::{Socket as RawSocket, SocketAddr};
 
 use super::attr::{Attrs, ne32};
 use super::message::Message;
+use super::port;
 use crate::error::{KernelError, Refusal};
 use crate::netns::Netns;
 
@@ -60,7 +61,6 @@ pub(crate) fn frames(mut data: &[u8]) -> impl Iterator<Item = Frame<'_>> {
 pub(crate) struct Socket {
     raw: RawSocket,
     sequence: u32,
-    port: u32,
 }
 
 impl Socket {
@@ -68,13 +68,8 @@ impl Socket {
     pub(crate) fn open(netns: &Netns, protocol: Protocol) -> Result<Self, KernelError> {
         let fail = |err| KernelError::NetlinkOpen { protocol, err };
         let mut raw = netns.run(|| RawSocket::new(protocol as isize))?.map_err(fail)?;
-        let port = prepare(&mut raw, protocol).map_err(fail)?;
-        Ok(Self { raw, sequence: 0, port })
-    }
-
-    /// The address the kernel knows this socket by.
-    pub(crate) fn port(&self) -> u32 {
-        self.port
+        prepare(&mut raw, protocol).map_err(fail)?;
+        Ok(Self { raw, sequence: 0 })
     }
 
     /// Takes part in a multicast group: its notifications have the sequence number 0.
@@ -267,9 +262,9 @@ pub(crate) fn refusal(frame: &Frame<'_>) -> Option<Refusal> {
     Some(Refusal { errno: -code, detail })
 }
 
-/// What every socket of ours has; the address it got.
-pub(super) fn prepare(raw: &mut RawSocket, protocol: Protocol) -> io::Result<u32> {
-    let port = raw.bind_auto()?.port_number();
+/// What every socket of ours has.
+pub(super) fn prepare(raw: &mut RawSocket, protocol: Protocol) -> io::Result<()> {
+    port::bind(raw)?;
     raw.set_cap_ack(true)?;
     raw.set_ext_ack(true)?;
     if matches!(protocol, Protocol::Route) {
@@ -279,5 +274,5 @@ pub(super) fn prepare(raw: &mut RawSocket, protocol: Protocol) -> io::Result<u32
     setsockopt(&raw.as_fd(), RcvBufForce, &BUFFER_BYTES)?;
     setsockopt(&raw.as_fd(), SndBufForce, &BUFFER_BYTES)?;
     setsockopt(&raw.as_fd(), ReceiveTimeout, &TimeVal::new(ANSWER_TIMEOUT_SECS, 0))?;
-    Ok(port)
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Nft`] is one socket in one namespace. It carries out operations of `swarmnet_dataplane::nft` ([`Nft::commit`]: one atomic
 //! batch), reads a table back ([`Nft::observe`]), and looks after our accept rules in foreign forward chains ([`Nft::forward`]).
-//! [`Monitor`] tells of changes made by others.
+//! Changes made by others are told by [`crate::Watch`].
 //!
 //! Sources: `include/uapi/linux/netfilter/nf_tables.h`, `nfnetlink.h`; layouts compared with what `nft --debug=netlink` sends.
 
@@ -11,11 +11,10 @@ mod decode;
 mod dump;
 mod expr;
 mod forward;
-mod monitor;
+pub(crate) mod monitor;
 mod wire;
 
 pub use dump::CounterValue;
-pub use monitor::{Change, Monitor};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,10 +113,5 @@ impl Nft {
     /// All tables of this name, whatever their family.
     pub fn tables_named(&mut self, name: &str) -> Result<Vec<TableId>, KernelError> {
         dump::tables_named(&mut self.socket, name)
-    }
-
-    /// Netlink port of this handle, by which a [`Monitor`] tells its changes from others'.
-    pub fn port(&self) -> u32 {
-        self.socket.port()
     }
 }

@@ -52,7 +52,8 @@ fn message(index: u32, addr: IpNet) -> AddressMessage {
     message
 }
 
-fn decode(body: &[u8]) -> Option<(u32, IpNet)> {
+/// Index of the link, and the address.
+pub(super) fn decode(body: &[u8]) -> Option<(u32, IpNet)> {
     let header = AddressHeader::parse(body).ok()?;
     let (mut local, mut address) = (None, None);
     for attribute in attributes(body, &header, AddressAttribute::parse) {

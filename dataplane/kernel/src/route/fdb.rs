@@ -105,15 +105,20 @@ fn entry(
     message
 }
 
-fn decode(body: &[u8], links: &Links) -> Option<FdbEntry> {
-    let seen = Entry::decode(body)?;
-    let of_device = seen.flags.contains(NeighbourFlags::Own);
-    let of_vxlan = of_device && seen.dst.is_some();
+fn is_of_vxlan(seen: &Entry) -> bool {
+    seen.flags.contains(NeighbourFlags::Own) && seen.dst.is_some()
+}
+
+/// Whether it is one that we could have made.
+pub(super) fn is_of_our_kind(seen: &Entry) -> bool {
+    let in_bridge = !seen.flags.contains(NeighbourFlags::Own) && seen.has_master;
     // In a bridge "permanent" is an address of the bridge's own; ours are "static".
-    let lasting = if of_vxlan { NeighbourState::Permanent } else { NeighbourState::Noarp };
-    if !(of_vxlan || !of_device && seen.has_master) || !seen.is(lasting) {
-        return None;
-    }
+    is_of_vxlan(seen) && seen.is(NeighbourState::Permanent)
+        || in_bridge && seen.is(NeighbourState::Noarp)
+}
+
+fn decode(body: &[u8], links: &Links) -> Option<FdbEntry> {
+    let seen = Entry::decode(body).filter(is_of_our_kind)?;
     let link = links.name(seen.index)?.clone();
-    Some(FdbEntry { link, mac: seen.mac?, vtep: seen.dst.filter(|_| of_vxlan) })
+    Some(FdbEntry { link, mac: seen.mac?, vtep: seen.dst.filter(|_| is_of_vxlan(&seen)) })
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rtnetlink::packet_core::ParseableParametrized;
+use rtnetlink::packet_core::{Nla as _, ParseableParametrized};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
     InfoPortData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkInfo,
+    LinkProtoInfoBridge,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use swarmnet_dataplane::{Link, LinkKind, LinkName, PortFlags, Vxlan};
@@ -60,7 +61,7 @@ impl Route {
 }
 
 /// Index, link without its master's name, and the master's index.
-fn decode(body: &[u8]) -> Option<(u32, LinkSeen, Option<u32>)> {
+pub(super) fn decode(body: &[u8]) -> Option<(u32, LinkSeen, Option<u32>)> {
     let header = LinkHeader::parse(body).ok()?;
     let family = header.interface_family;
     let mut link = Link {
@@ -82,6 +83,8 @@ fn decode(body: &[u8]) -> Option<(u32, LinkSeen, Option<u32>)> {
             LinkAttribute::Mtu(mtu) => link.mtu_bytes = Some(mtu),
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Controller(index) => master = Some(index),
+            // In a bridge's own notices.
+            LinkAttribute::ProtoInfoBridge(infos) => link.port = Some(port_told(&infos)),
             LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|i| learn(&mut link, i)),
             LinkAttribute::AfSpecUnspec(specs) => link.no_link_local = !generates(&specs),
             _ => {}
@@ -132,6 +135,25 @@ fn vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
     data.contains(&InfoVxlan::Learning(false)).then_some(())?;
     let proxy = data.contains(&InfoVxlan::Proxy(true));
     Some(Vxlan { vni: vni?, local: local?, port: port?, proxy })
+}
+
+/// In a bridge's own notices the library leaves the flags unread (`IFLA_BRPORT_*`).
+fn port_told(data: &[LinkProtoInfoBridge]) -> PortFlags {
+    let is_set = |kind: u16| {
+        data.iter().filter(|info| info.kind() == kind).any(|info| {
+            let mut value = vec![0; info.value_len()];
+            info.emit_value(&mut value);
+            value == [1]
+        })
+    };
+    PortFlags {
+        learning: is_set(8),
+        flood: is_set(9),
+        mcast_flood: is_set(27),
+        bcast_flood: is_set(30),
+        isolated: is_set(33),
+        hairpin: is_set(4),
+    }
 }
 
 fn port(data: &[InfoBridgePort]) -> PortFlags {

@@ -11,9 +11,10 @@ mod fdb;
 mod link;
 mod links;
 mod lookup;
-mod monitor;
+pub(crate) mod monitor;
 mod neighbour;
 mod nexthop;
+mod nsid;
 mod routes;
 mod rule;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod wire;
 pub use fdb::FdbEntry;
 pub use link::NewLink;
 pub use links::{LinkSeen, Links};
-pub use monitor::{NetChange, NetMonitor};
+pub(crate) use monitor::Told;
 pub use routes::RouteSeen;
 
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};

@@ -77,8 +77,9 @@ pub(super) fn message(
     message
 }
 
-/// A dumped neighbour or forwarding entry.
+/// A neighbour or forwarding entry, of a dump or a notice.
 pub(super) struct Entry {
+    pub(super) family: AddressFamily,
     pub(super) index: u32,
     state: NeighbourState,
     pub(super) flags: NeighbourFlags,
@@ -91,7 +92,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let header = NeighbourHeader::parse(body).ok()?;
-        let NeighbourHeader { ifindex, state, flags, .. } = header;
+        let NeighbourHeader { family, ifindex, state, flags, .. } = header;
         let (mut mac, mut dst, mut has_master) = (None, None, false);
         let parse = |attribute: &_| NeighbourAttribute::parse_with_param(attribute, header.family);
         for attribute in attributes(body, &header, parse) {
@@ -102,7 +103,7 @@ impl Entry {
                 _ => {}
             }
         }
-        Some(Self { index: ifindex, state, flags, mac, dst, has_master })
+        Some(Self { family, index: ifindex, state, flags, mac, dst, has_master })
     }
 
     /// States are bits: `ip` and `bridge` set several.

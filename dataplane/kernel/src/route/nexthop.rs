@@ -66,9 +66,14 @@ impl Route {
     }
 }
 
+/// Whose it is.
+pub(super) fn protocol(body: &[u8]) -> Option<u8> {
+    body.get(2).copied()
+}
+
 fn decode(body: &[u8], links: &Links) -> Option<(u32, Nexthop)> {
     let attrs = Attrs(body.get(NHMSG_LEN..)?);
-    if body[2] != ROUTE_PROTOCOL {
+    if protocol(body) != Some(ROUTE_PROTOCOL) {
         return None;
     }
     let link = links.name(attrs.u32(NHA_OIF)?)?.clone();

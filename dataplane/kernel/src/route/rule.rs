@@ -54,7 +54,8 @@ fn message(rule: &RouteRule) -> RuleMessage {
     message
 }
 
-fn decode(body: &[u8]) -> Option<RouteRule> {
+/// A rule of ours.
+pub(super) fn decode(body: &[u8]) -> Option<RouteRule> {
     let header = RuleHeader::parse(body).ok()?;
     let mut rule = RouteRule {
         ipv6: header.family == AddressFamily::Inet6,

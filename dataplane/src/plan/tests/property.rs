@@ -52,7 +52,7 @@ fn publication() -> impl Strategy<Value = Publication> {
 }
 
 /// Everything optional, within what a manager grants: an address, VNI, port is given once.
-fn wish() -> impl Strategy<Value = Desired> {
+pub(super) fn wish() -> impl Strategy<Value = Desired> {
     let remotes = prop::collection::btree_map(10u32..20, 2u32..4, 0..6);
     let switches = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<u8>());
     let publications = prop::collection::btree_map(key(), publication(), 0..5);
