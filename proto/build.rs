@@ -4,6 +4,7 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "swarmnet/v1/admission.proto",
         "swarmnet/v1/control.proto",
         "swarmnet/v1/daemon.proto",
         "swarmnet/v1/node.proto",

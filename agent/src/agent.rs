@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rand::seq::SliceRandom as _;
@@ -30,11 +30,13 @@ use crate::desired::{Inputs, Wish};
 use crate::liveness;
 use crate::local::cluster::Cluster;
 use crate::local::error::LocalError;
-use crate::local::{AgentStatus, KernelStatus, LocalStore, Managers, Session, Standing};
+use crate::local::{
+    AgentStatus, KernelStatus, LocalStore, Managers, OwnCertificate, Session, Standing,
+};
 use crate::managers::ManagerPool;
 use crate::merge::{Merge, Sources};
 use crate::paths::Paths;
-use crate::renew;
+use crate::renew::{self, Renewal};
 use crate::resolver::Resolver;
 use crate::session::{self, Applied, SessionConfig};
 use crate::target::{Status, Suspects, SysctlMemory, Target};
@@ -239,16 +241,24 @@ impl Agent {
         let stop = supervisor.token().clone();
         let gossip = self.start_gossip(&supervisor, standing, &description);
         let (description_tx, description) = watch::channel(description);
+        let trust = watch::Sender::default();
         let session = SessionConfig {
             pool: inner.pool.clone(),
             description,
             view: inner.view.clone(),
             applied: inner.applied.subscribe(),
             served_by: inner.served_by.clone(),
+            tls: tls.clone(),
+            trust: trust.clone(),
         };
         supervisor.spawn_transient("session", session::run(session, stop.clone()));
-        let certs = inner.config.paths.certs();
-        supervisor.spawn_transient("renew", renew::run(inner.pool.clone(), tls, certs, stop));
+        let renewal = Renewal {
+            pool: inner.pool.clone(),
+            tls,
+            certs: inner.config.paths.certs(),
+            trust: trust.subscribe(),
+        };
+        supervisor.spawn_transient("renew", renew::run(renewal, stop));
         let member = Member { supervisor, gossip, _description: Some(description_tx) };
         *self.member() = Some(member);
     }
@@ -408,13 +418,16 @@ impl Session for Agent {
         let view = inner.view.borrow().clone();
         let round = inner.rounds.status().borrow().clone();
         let complaints = round.iter().flat_map(|r| r.status.complaints());
+        let identity = inner.pool.tls().map(|tls| tls.identity());
+        let of_clock = identity.as_ref().and_then(|i| renew::complaint(i, SystemTime::now()));
         AgentStatus {
             name: inner.config.name.clone(),
             view_revision: view.as_ref().map_or(0, |v| v.revision.0),
             applied_revision: inner.applied.borrow().revision,
             manager: inner.served_by.borrow().clone(),
             repaired: round.as_ref().map_or(0, |r| r.status.repaired),
-            problems: complaints.cloned().collect(),
+            problems: of_clock.into_iter().chain(complaints.cloned()).collect(),
+            certificate: identity.as_ref().map(OwnCertificate::of),
             peers: liveness::words(&inner.liveness.borrow(), view.as_deref()),
         }
     }

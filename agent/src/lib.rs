@@ -16,7 +16,7 @@ pub mod managers;
 mod merge;
 pub mod paths;
 mod ports;
-mod renew;
+pub mod renew;
 pub mod resolver;
 pub mod session;
 pub mod shim;

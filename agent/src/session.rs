@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarmnet_pki::TlsStore;
 use swarmnet_proto::Malformed;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::managers::ManagerPool;
+use crate::renew::{self, Trust};
 
 pub use fold::{News, Unfit, fold};
 
@@ -58,6 +60,10 @@ pub struct SessionConfig {
     pub applied: watch::Receiver<Applied>,
     /// Address of the manager that serves the stream.
     pub served_by: watch::Sender<Option<String>>,
+    /// What this node shows and trusts.
+    pub tls: TlsStore,
+    /// What the managers say to trust.
+    pub trust: watch::Sender<Option<Trust>>,
 }
 
 /// Why a stream ended.
@@ -100,7 +106,11 @@ async fn stay(config: &mut SessionConfig) {
 fn hello(config: &SessionConfig, resync: bool) -> v1::Hello {
     let view = config.view.borrow();
     let have = view.as_ref().filter(|_| !resync).map_or(0, |v| v.revision.0);
-    v1::Hello { have_revision: have, description: Some((&*config.description.borrow()).into()) }
+    v1::Hello {
+        have_revision: have,
+        description: Some((&*config.description.borrow()).into()),
+        tls: Some(renew::shown(&config.tls.identity())),
+    }
 }
 
 /// One stream, from Hello to its end.
@@ -112,6 +122,8 @@ async fn one(config: &mut SessionConfig, resync: bool) -> Ended {
     let ended = |status| Ended { status, by: Some(addr), gap: false };
     // Depth: see OUT_DEPTH; the sender is this very worker, which then reads no more until there is room.
     let (out, outgoing) = mpsc::channel(OUT_DEPTH);
+    // Before the greeting says what is shown: a change in between is said again.
+    let swaps = config.tls.swaps();
     // There is room: nothing was sent yet.
     drop(out.try_send(say(agent_message::Message::Hello(hello(config, resync)))));
     let mut client = DispatcherClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -123,7 +135,7 @@ async fn one(config: &mut SessionConfig, resync: bool) -> Ended {
     };
     config.served_by.send_replace(Some(addr.to_string()));
     tracing::info!(manager = %addr, "the session is open");
-    match serve(config, incoming, out).await {
+    match serve(config, incoming, (out, swaps)).await {
         Ok(()) => ended(Status::unavailable("the manager closed the stream")),
         Err(Broken::Gap(gap)) => {
             let status = Status::data_loss(gap);
@@ -173,7 +185,7 @@ fn say(message: agent_message::Message) -> v1::AgentMessage {
 async fn serve(
     config: &mut SessionConfig,
     mut incoming: Streaming<v1::ManagerMessage>,
-    out: mpsc::Sender<v1::AgentMessage>,
+    (out, mut swaps): (mpsc::Sender<v1::AgentMessage>, watch::Receiver<()>),
 ) -> Result<(), Broken> {
     let mut beat = interval(HEARTBEAT);
     let mut heard = Instant::now();
@@ -201,6 +213,10 @@ async fn serve(
                     };
                     send(&out, agent_message::Message::Ack(ack)).await?;
                 }
+            }
+            Ok(()) = swaps.changed() => {
+                let shown = renew::shown(&config.tls.identity());
+                send(&out, agent_message::Message::Tls(shown)).await?;
             }
             _ = beat.tick() => {
                 if heard.elapsed() > SILENCE_MAX {
@@ -236,6 +252,9 @@ fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broke
             let to =
                 redirect.addr.parse().map_err(|_| Malformed::new("redirect", redirect.addr))?;
             return Err(Broken::Redirect(to));
+        }
+        Some(manager_message::Message::Trust(trust)) => {
+            config.trust.send_replace(Some(trust.try_into()?));
         }
         Some(manager_message::Message::Heartbeat(_)) | None => {}
     }

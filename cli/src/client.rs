@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
+use swarmnet_proto::v1::admission_client::AdmissionClient;
 use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::daemon_client::DaemonClient;
 use swarmnet_proto::v1::local_node_client::LocalNodeClient;
@@ -23,6 +24,7 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// The services of a daemon, over one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Daemon {
+    pub(crate) admission: AdmissionClient<Channel>,
     pub(crate) control: ControlClient<Channel>,
     pub(crate) node: LocalNodeClient<Channel>,
     pub(crate) membership: MembershipClient<Channel>,
@@ -38,6 +40,7 @@ impl Daemon {
         let path = socket.unwrap_or(Path::new(DEFAULT_SOCKET)).to_owned();
         let channel = channel(path).await?;
         Ok(Self {
+            admission: AdmissionClient::new(channel.clone()),
             control: ControlClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
             membership: MembershipClient::new(channel.clone()),

@@ -10,6 +10,7 @@ use crate::lab;
 
 mod about;
 mod agent;
+mod ca;
 mod config;
 mod manager;
 mod network;
@@ -18,7 +19,9 @@ mod refs;
 pub(crate) mod sandbox;
 mod service;
 mod start;
+mod token;
 mod trace;
+mod update;
 mod vault;
 mod whoami;
 mod workload;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarmnet_agent::api::{self, ControlProxy, NodeGrpc, VaultProxy};
+use swarmnet_agent::api::{self, AdmissionProxy, ControlProxy, NodeGrpc, VaultProxy};
 use swarmnet_agent::local::cluster::Cluster;
 use swarmnet_agent::local::host::{Host, KernelHost};
 use swarmnet_agent::local::outbox::Outbox;
@@ -17,6 +17,7 @@ use swarmnet_agent::paths::Paths;
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, AgentConfig};
 use swarmnet_pki::NodeIdentity;
+use swarmnet_proto::v1::admission_server::AdmissionServer;
 use swarmnet_proto::v1::daemon_server::DaemonServer;
 use swarmnet_proto::v1::membership_server::MembershipServer;
 use swarmnet_proto::v1::recovery_server::RecoveryServer;
@@ -28,6 +29,8 @@ use tonic::service::Routes;
 use crate::error::CliError;
 
 mod config;
+mod founding;
+mod joining;
 mod log;
 mod membership;
 mod operate;
@@ -134,6 +137,7 @@ async fn serve(
     operator.follow(hangups, &supervisor);
     let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(Arc::clone(&node.node))))
         .add_service(RecoveryServer::new(RecoveryGrpc::new(node.node)))
+        .add_service(AdmissionServer::new(node.admission))
         .add_service(VaultServer::new(node.vault))
         .add_service(DaemonServer::new(DaemonGrpc(operator)));
     api::serve(listener, (node.grpc, node.control), routes, &supervisor);
@@ -160,6 +164,7 @@ struct Started {
     node: Arc<Node>,
     grpc: NodeGrpc,
     control: ControlProxy,
+    admission: AdmissionProxy,
     vault: VaultProxy,
 }
 
@@ -196,6 +201,7 @@ async fn start(
     let exe = std::env::current_exe().map_err(CliError::failure)?;
     let workloads = Workloads::new(sandboxes, exe, supervisor);
     control.ensure_predefined().await.map_err(CliError::failure)?;
+    let admission = AdmissionProxy::new(cluster.clone());
     let vault = VaultProxy::new(cluster.clone());
     deliver(outbox, cluster, supervisor);
     let (looking, views) = (workloads.clone(), agent.view());
@@ -215,7 +221,7 @@ async fn start(
         Arc::new(agent.clone()) as Arc<dyn Session>,
         tracer,
     );
-    Ok(Started { agent, node, grpc, control, vault })
+    Ok(Started { agent, node, grpc, control, admission, vault })
 }
 
 /// The worker that tells managers what they must still be told.

@@ -3,8 +3,9 @@
 use swarmnet_pki::authz::method_paths;
 use swarmnet_pki::{AuthTable, AuthzError, Who};
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "swarmnet.v1.Join",
+    "swarmnet.v1.Admission",
     "swarmnet.v1.Control",
     "swarmnet.v1.Dispatcher",
     "swarmnet.v1.ManagerPeer",
@@ -14,8 +15,14 @@ const SERVICES: [&str; 6] = [
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 37] = [
+const ROWS: [(&str, Who); 43] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
+    ("/swarmnet.v1.Admission/GetCa", Who::AnyNode),
+    ("/swarmnet.v1.Admission/RotateCa", Who::Manager),
+    ("/swarmnet.v1.Admission/UpdateCluster", Who::Manager),
+    ("/swarmnet.v1.Admission/CreateToken", Who::Manager),
+    ("/swarmnet.v1.Admission/ListTokens", Who::Manager),
+    ("/swarmnet.v1.Admission/RemoveToken", Who::Manager),
     ("/swarmnet.v1.Control/CreateNetwork", Who::Manager),
     ("/swarmnet.v1.Control/RemoveNetwork", Who::Manager),
     ("/swarmnet.v1.Control/ListNetworks", Who::AnyNode),

@@ -7,7 +7,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use swarmnet_manager_core::{Attach, Command, NoPush, Outcome, Push, Pushed};
+use swarmnet_manager_core::{Attach, Command, NoPush, NodeTls, Outcome, Push, Pushed};
 use swarmnet_pki::Speaker;
 use swarmnet_proto::v1::dispatcher_server::Dispatcher;
 use swarmnet_proto::v1::{agent_message, manager_message};
@@ -17,12 +17,13 @@ use swarmnet_types::{
     AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::acks::Acks;
+use crate::ca;
 use crate::join;
 use crate::writer::{Writer, refusal};
 
@@ -31,11 +32,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The first message must come within this time.
 const HELLO_MAX: Duration = Duration::from_secs(5);
-
 /// So many deltas a manager sends in a second, to all its agents: more, and a thousand agents that hear each of a thousand changes
 /// alone keep everybody busy for a long time.
 const DELTAS_PER_S: u32 = 4_000;
 const PACE_MAX: Duration = Duration::from_millis(250);
+/// Between two attempts to note what a node shows.
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
 type Outgoing = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
 
@@ -96,6 +98,10 @@ struct Session {
     acks: Acks,
     out: Outgoing,
     push: Push,
+    /// What the agent was told to trust.
+    trusted: Option<([u8; 32], [u8; 32])>,
+    /// What the agent said that it shows and trusts.
+    shown: watch::Sender<Option<NodeTls>>,
 }
 
 impl Session {
@@ -105,7 +111,13 @@ impl Session {
             drop(self.out.send(Err(status)).await);
             return;
         }
-        if let Err(status) = self.serve(&mut incoming).await {
+        let noting = keep_noted(self.writer.clone(), self.node, self.shown.subscribe());
+        // cancel-safe: what is not noted when the session ends, the next one's greeting says again. It ends with the sender only.
+        let served = tokio::select! {
+            served = self.serve(&mut incoming) => served,
+            () = noting => return,
+        };
+        if let Err(status) = served {
             tracing::debug!(node = %self.node, reason = status.message(), "session ended");
             drop(self.out.send(Err(status)).await);
         }
@@ -129,11 +141,28 @@ impl Session {
                 self.writer.write(command, &[]).await?;
             }
         }
+        if let Some(tls) = hello.tls {
+            self.shown.send_replace(Some(ca::node_tls(&tls)?));
+        }
         self.update().await
+    }
+
+    /// Says which CAs to trust, when that is new.
+    async fn tell_trust(&mut self) -> Result<(), Status> {
+        let trusted = self.writer.read(|s| s.cluster().map(ca::trusted));
+        if trusted == self.trusted {
+            return Ok(());
+        }
+        if let Some(trust) = self.writer.read(|s| s.cluster().map(ca::trust)) {
+            self.send(manager_message::Message::Trust(trust)).await?;
+        }
+        self.trusted = trusted;
+        Ok(())
     }
 
     /// Sends what is new since the last message, if anything of it concerns the node.
     async fn update(&mut self) -> Result<(), Status> {
+        self.tell_trust().await?;
         let Self { writer, push, .. } = self;
         match writer.read(|state| push.next(state)).map_err(|err| no_push(&err))? {
             None => Ok(()),
@@ -165,7 +194,7 @@ impl Session {
                 said = incoming.next() => match said {
                     Some(Ok(said)) => {
                         heard = Instant::now();
-                        self.hear(said);
+                        self.hear(said)?;
                     }
                     Some(Err(status)) => return Err(status),
                     None => return Ok(()),
@@ -186,8 +215,12 @@ impl Session {
         }
     }
 
-    fn hear(&self, said: v1::AgentMessage) {
+    fn hear(&self, said: v1::AgentMessage) -> Result<(), Status> {
         match said.message {
+            Some(agent_message::Message::Tls(tls)) => {
+                self.acks.seen(self.node);
+                self.shown.send_replace(Some(ca::node_tls(&tls)?));
+            }
             Some(agent_message::Message::Ack(ack)) => {
                 self.acks.put(self.node, ack);
             }
@@ -195,6 +228,27 @@ impl Session {
             | None => {
                 self.acks.seen(self.node);
             }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the state up to what a node says that it shows and trusts, beside its session: while no leader takes the change, the
+/// session goes on.
+async fn keep_noted(writer: Writer, node: NodeId, mut shown: watch::Receiver<Option<NodeTls>>) {
+    loop {
+        let tls = shown.borrow_and_update().clone();
+        let known = |tls: &NodeTls| writer.read(|s| s.record(node).is_some_and(|r| r.tls == *tls));
+        if let Some(tls) = tls.filter(|tls| !known(tls)) {
+            let written = writer.write(Command::SetNodeTls { node, tls }, &[]).await;
+            if let Err(status) = written {
+                tracing::debug!(%node, reason = status.message(), "its certificate is not noted");
+                sleep(NOTE_PAUSE).await;
+                continue;
+            }
+        }
+        if shown.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -223,6 +277,8 @@ impl Dispatcher for DispatcherGrpc {
             acks: self.acks.clone(),
             out,
             push: Push::resume(node, Revision(hello.have_revision)),
+            trusted: None,
+            shown: watch::Sender::default(),
         };
         let name = format!("session {}", node.short());
         self.supervisor.spawn_transient(&name, session.run(incoming, hello));
@@ -300,14 +356,20 @@ impl Dispatcher for DispatcherGrpc {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let node = Speaker::of(&request)?.node_id();
+        // With the quorum lost certificates are renewed all the same, from what this manager knows: nodes must outlive that.
+        if let Err(err) = self.writer.raft().barrier().await {
+            tracing::warn!(%err, %node, "renews a certificate without having asked the other managers");
+        }
         let role = self
             .writer
             .read(|s| s.node(node).map(|n| n.role))
             .ok_or_else(|| Status::permission_denied("this node was removed from the cluster"))?;
         let cluster = join::cluster(&self.writer)?;
-        let certificate_pem = join::issue(&cluster, &request.into_inner().csr_der, (node, role))?;
-        let ca_pem = cluster.ca.cert_pem.clone();
-        Ok(Response::new(v1::RenewResponse { certificate_pem, ca_pem }))
+        let issued = ca::issue(&cluster, &request.into_inner().csr_der, (node, role))?;
+        Ok(Response::new(v1::RenewResponse {
+            certificate_pem: issued.chain_pem,
+            ca_pem: issued.roots_pem,
+        }))
     }
 }
 

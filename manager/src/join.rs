@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
-use swarmnet_manager_core::{CLOCK_SKEW_MS_MAX, Cluster, Command, JoinNode, Outcome};
-use swarmnet_pki::{Ca, Issue, JoinLimiter, JoinSecret, JoinToken, PkiError, authz};
+use swarmnet_manager_core::{
+    CLOCK_SKEW_MS_MAX, Cluster, Command, JoinNode, Outcome, Rejection, Secret,
+};
+use swarmnet_pki::{Fingerprint, JoinLimiter, JoinSecret, JoinToken, authz};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_server::Join;
-use swarmnet_types::{NodeId, Role};
+use swarmnet_types::{NodeId, Role, TokenId};
 use tonic::{Request, Response, Status};
 
-use crate::writer::{Writer, now_ms};
+use crate::ca;
+use crate::writer::{Writer, now_ms, refusal};
 
 #[derive(Debug)]
 pub(crate) struct JoinGrpc {
@@ -35,6 +38,22 @@ impl JoinGrpc {
             ))
         }
     }
+
+    /// The role that the secret stands for, and the further token that it belongs to. That a token is still good is judged again when
+    /// the join is applied; here, so that nothing is signed in vain.
+    fn token_of(&self, cluster: &Cluster, told: &[u8]) -> Result<(Role, Option<TokenId>), Status> {
+        let is_it = |of: &Secret| secret(of.expose()).is_ok_and(|s| s.matches(told));
+        let standing = [Role::Worker, Role::Manager];
+        if let Some(role) = standing.into_iter().find(|role| is_it(cluster.tokens.of(*role))) {
+            return Ok((role, None));
+        }
+        let further = self.writer.read(|s| s.further_tokens().find(|t| is_it(&t.secret)).cloned());
+        let token = further.ok_or_else(|| refusal(&Rejection::TokenUnknown))?;
+        match token.end(now_ms()) {
+            None => Ok((token.role, Some(token.id))),
+            Some((end, _)) => Err(refusal(&Rejection::TokenOver { end })),
+        }
+    }
 }
 
 /// The cluster's own facts, copied out of the state.
@@ -50,35 +69,23 @@ fn secret(bytes: &[u8]) -> Result<JoinSecret, Status> {
     Ok(JoinSecret::from_bytes(bytes))
 }
 
-/// The join token of a role, with the managers' addresses in it.
+/// The standing join token of a role, with the managers' addresses in it.
 pub(crate) fn token(writer: &Writer, role: Role) -> Result<JoinToken, Status> {
-    let cluster = cluster(writer)?;
-    let ca = authority(&cluster).map_err(|err| Status::internal(err.to_string()))?;
+    token_with(writer, role, cluster(writer)?.tokens.of(role))
+}
+
+/// A token with this secret. It names the CA that signs now: the one that is left when a rotation ends.
+pub(crate) fn token_with(
+    writer: &Writer,
+    role: Role,
+    stored: &Secret,
+) -> Result<JoinToken, Status> {
     Ok(JoinToken {
-        ca_fingerprint: ca.fingerprint(),
-        secret: secret(cluster.tokens.of(role).expose())?,
+        ca_fingerprint: Fingerprint(cluster(writer)?.issuer().fingerprint),
+        secret: secret(stored.expose())?,
         role,
         addrs: writer.read(|s| s.managers().map(|n| n.addr).collect()),
     })
-}
-
-/// The cluster's CA, as the state holds it.
-pub(crate) fn authority(cluster: &Cluster) -> Result<Ca, PkiError> {
-    let key = String::from_utf8_lossy(cluster.ca.key_pem.expose()).into_owned();
-    Ca::from_pem(&cluster.ca.cert_pem, &key)
-}
-
-/// A certificate for a node of this cluster.
-pub(crate) fn issue(
-    cluster: &Cluster,
-    csr_der: &[u8],
-    (node_id, role): (NodeId, Role),
-) -> Result<String, Status> {
-    let lifetime = Duration::from_millis(cluster.cert_expiry_ms);
-    authority(cluster)
-        .map_err(|err| Status::internal(err.to_string()))?
-        .sign_csr(csr_der, &Issue { node_id, role, lifetime }, SystemTime::now())
-        .map_err(|err| Status::invalid_argument(err.to_string()))
 }
 
 #[tonic::async_trait]
@@ -90,17 +97,11 @@ impl Join for JoinGrpc {
         self.admit(authz::caller(&request).map(|c| c.remote))?;
         let request = request.into_inner();
         let availability = Option::from(request.availability()).unwrap_or_default();
+        // A token that was revoked at another manager a moment ago must not do here, nor a CA that was replaced sign.
+        let caught_up = self.writer.raft().barrier().await;
+        caught_up.map_err(|err| Status::unavailable(err.to_string()))?;
         let cluster = cluster(&self.writer)?;
-        let role = [Role::Worker, Role::Manager]
-            .into_iter()
-            .find(|role| {
-                secret(cluster.tokens.of(*role).expose()).is_ok_and(|s| s.matches(&request.secret))
-            })
-            .ok_or_else(|| {
-                Status::permission_denied(
-                    "A valid join token is necessary to join this cluster (this one was rotated: get the current one with `swarmnet manager token`)",
-                )
-            })?;
+        let (role, token) = self.token_of(&cluster, &request.secret)?;
         if request.now_ms != 0 && request.now_ms.abs_diff(now_ms()) > CLOCK_SKEW_MS_MAX {
             return Err(Status::failed_precondition(format!(
                 "the clocks of this machine and of the manager are {} minutes apart: set them, then join again",
@@ -108,12 +109,14 @@ impl Join for JoinGrpc {
             )));
         }
         let node = NodeId::from_bytes(rand::random());
-        let certificate_pem = issue(&cluster, &request.csr_der, (node, role))?;
+        let issued = ca::issue(&cluster, &request.csr_der, (node, role))?;
         let description = request
             .description
             .ok_or_else(|| Status::invalid_argument("malformed message: description: missing"))?
             .try_into()?;
-        let command = Command::JoinNode(JoinNode { node, role, availability, description });
+        let tls = issued.tls;
+        let command =
+            Command::JoinNode(JoinNode { node, role, availability, description, tls, token });
         let (_, outcome) = self.writer.write(command, &[]).await?;
         let Outcome::NodeJoined { index, .. } = outcome else {
             return Err(Status::internal("the state answered a join with something else"));
@@ -122,8 +125,8 @@ impl Join for JoinGrpc {
         Ok(Response::new(v1::JoinResponse {
             node: node.as_bytes().to_vec().into(),
             index: index.get(),
-            certificate_pem,
-            ca_pem: cluster.ca.cert_pem.clone(),
+            certificate_pem: issued.chain_pem,
+            ca_pem: issued.roots_pem,
             managers: self.writer.read(|s| s.managers().map(|n| n.addr.to_string()).collect()),
             cluster: cluster.id.as_bytes().to_vec().into(),
         }))

@@ -1,6 +1,6 @@
 //! A manager: consensus ([`raft`]), the services it offers to nodes and operators, and their wiring.
 //!
-//! One mTLS listener serves `Join`, `Control`, `Dispatcher`, `ManagerPeer` and `Raft`; who may call what is one table
+//! One mTLS listener serves `Join`, `Admission`, `Control`, `Dispatcher`, `ManagerPeer` and `Raft`; who may call what is one table
 //! (`authority`). Every write becomes a proposal (`writer`): the manager that is asked builds it, the leader commits it, and the
 //! answer is read from the asked manager's own state once it has applied it.
 //!
@@ -8,9 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+mod admission;
 mod authority;
+mod ca;
 mod control;
 mod dispatcher;
+mod ephemeral;
 mod error;
 mod join;
 mod lock;
@@ -21,6 +24,7 @@ mod recovery;
 mod vault;
 mod writer;
 
+pub use ca::CERT_EXPIRY_MIN;
 pub use error::ManagerError;
 pub use manager::{
     Founding, InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes, init,

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use swarmnet_manager_core::{ClusterInit, Command, JoinNode, Secret};
+use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeTls, Secret};
 use swarmnet_pki::{AuthLayer, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore, UnlockKey};
 use swarmnet_proto::v1;
+use swarmnet_proto::v1::admission_server::AdmissionServer;
 use swarmnet_proto::v1::control_server::ControlServer;
 use swarmnet_proto::v1::dispatcher_server::DispatcherServer;
 use swarmnet_proto::v1::join_server::JoinServer;
@@ -23,9 +24,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::acks::Acks;
+use crate::admission::AdmissionGrpc;
 use crate::authority;
+use crate::ca;
 use crate::control::ControlGrpc;
 use crate::dispatcher::DispatcherGrpc;
+use crate::ephemeral;
 use crate::error::ManagerError;
 use crate::join::{self, JoinGrpc};
 use crate::lock::LockKeeper;
@@ -106,7 +110,10 @@ pub struct InitConfig {
     pub pools: Vec<Subnet>,
     pub pool_mask_len: u8,
     pub data_path_port: u16,
+    /// Any: the border has checked what an operator may ask for.
     pub cert_expiry: Duration,
+    /// An operator's own CA, as PEM: certificate and key. `None`: one is made.
+    pub own_ca: Option<(String, String)>,
     pub avoid: Vec<Subnet>,
     /// Managers are locked when they start.
     pub autolock: bool,
@@ -122,7 +129,7 @@ pub struct Founding {
     unlock_key: Option<UnlockKey>,
 }
 
-/// Makes the CA and this node's identity, and stores the latter.
+/// Makes or takes the CA, makes this node's identity, and stores the latter.
 ///
 /// # Errors
 /// [`ManagerError::Pki`].
@@ -130,7 +137,10 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
     let id = ClusterId::from_bytes(swarmnet_pki::random_bytes()?);
     let node = NodeId::from_bytes(swarmnet_pki::random_bytes()?);
     let now = SystemTime::now();
-    let ca = Ca::create(id, now)?;
+    let ca = match &config.own_ca {
+        None => Ca::create(id, now)?,
+        Some((cert_pem, key_pem)) => Ca::adopt(id, cert_pem, key_pem, now)?,
+    };
     let key = NodeKey::ensure(&config.certs)?;
     let issue = Issue { node_id: node, role: Role::Manager, lifetime: config.cert_expiry };
     let leaf = ca.sign_csr(&key.csr()?, &issue, now)?;
@@ -141,8 +151,7 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
     let unlock_key = config.autolock.then(UnlockKey::generate).transpose()?;
     let command = Command::InitCluster(Box::new(ClusterInit {
         id,
-        ca_cert_pem: ca.cert_pem().to_owned(),
-        ca_key_pem: Secret::new(ca.key_pem()),
+        ca: ca::row(&ca),
         worker_token: secret()?,
         manager_token: secret()?,
         pools: config.pools,
@@ -157,6 +166,8 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
             role: Role::Manager,
             availability: config.availability,
             description: config.description,
+            tls: NodeTls::by(&ca::row(&ca), ca::unix_ms(identity.peer().not_after)),
+            token: None,
         },
     }));
     Ok(Founding { identity, addr, command, unlock_key })
@@ -203,6 +214,12 @@ impl Manager {
         let state = raft.state().clone();
         let auth = AuthLayer::new(table, move |node| state.read(|s| s.is_revoked(*node)));
         let sessions = supervisor.child("dispatcher");
+        let (watched, stop) = (config.liveness.clone(), supervisor.token().clone());
+        let watcher = ephemeral::watch(writer.clone(), watched);
+        supervisor.spawn_transient("ephemeral nodes", async move {
+            // cancel-safe: a removal is in the log or is not.
+            stop.run_until_cancelled(watcher).await;
+        });
         let control =
             ControlGrpc::new(writer.clone(), acks.clone(), config.liveness, config.routes);
         let server = tonic::transport::Server::builder()
@@ -210,6 +227,7 @@ impl Manager {
             .http2_keepalive_timeout(Some(PING_MAX))
             .layer(auth)
             .add_service(JoinServer::new(JoinGrpc::new(writer.clone())))
+            .add_service(AdmissionServer::new(AdmissionGrpc::new(writer.clone())))
             .add_service(ControlServer::new(control))
             .add_service(DispatcherServer::new(DispatcherGrpc::new(
                 writer.clone(),

@@ -4,14 +4,13 @@
 //! Both are done while no manager runs in the folder; [`Manager::start`](crate::Manager::start) follows.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
 use swarmnet_manager_core::{Command, Founder, JoinNode, Outcome, State};
-use swarmnet_pki::{Issue, NodeIdentity, NodeKey};
+use swarmnet_pki::{NodeIdentity, NodeKey};
 use swarmnet_types::{Availability, NodeDescription, NodeId, NodeIndex, Revision, Role};
 
+use crate::ca;
 use crate::error::ManagerError;
-use crate::join;
 use crate::raft::{Keyring, RaftConfig, Remains};
 use crate::writer::proposal;
 
@@ -66,17 +65,15 @@ pub async fn restore(
     mut remains: Remains,
 ) -> Result<(NodeIdentity, Revived), ManagerError> {
     let cluster = remains.state.cluster().ok_or(ManagerError::NoState)?;
-    let ca = join::authority(cluster)?;
     let node = NodeId::from_bytes(swarmnet_pki::random_bytes()?);
     let key = NodeKey::ensure(&config.certs)?;
-    let lifetime = Duration::from_millis(cluster.cert_expiry_ms);
-    let issue = Issue { node_id: node, role: Role::Manager, lifetime };
-    let leaf = ca.sign_csr(&key.csr()?, &issue, SystemTime::now())?;
-    let identity = NodeIdentity::new(key, &leaf, ca.cert_pem())?;
+    let issued = ca::issue_own(cluster, &key.csr()?, (node, Role::Manager))?;
+    let identity = NodeIdentity::new(key, &issued.chain_pem, &issued.roots_pem)?;
     let (revision, others) = (remains.state.revision(), others(&remains.state, None));
     let (availability, description) = (config.availability, config.description);
     let addr = description.addr.to_string();
-    let founder = JoinNode { node, role: Role::Manager, availability, description };
+    let (role, tls) = (Role::Manager, issued.tls);
+    let founder = JoinNode { node, role, availability, description, tls, token: None };
     let outcome = refound(&mut remains, Founder::New(founder))?;
     let Outcome::NodeJoined { index, .. } = outcome else { return Err(ManagerError::NoState) };
     let raft = RaftConfig::new(config.raft_dir, index.get().into());

@@ -49,7 +49,21 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "runtime",
         ],
     ),
-    ("tests", &["types", "manager-core", "dataplane", "dns", "gossip", "runtime", "agent"]),
+    (
+        "tests",
+        &[
+            "types",
+            "proto",
+            "pki",
+            "manager-core",
+            "manager",
+            "dataplane",
+            "dns",
+            "gossip",
+            "runtime",
+            "agent",
+        ],
+    ),
 ];
 /// Crates that are computation alone, and what would make them more.
 const PURE: [&str; 4] = ["types", "dataplane", "manager-core", "ipam"];

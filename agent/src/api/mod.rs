@@ -13,6 +13,7 @@ macro_rules! pass_on {
         $self.cluster.call(call).await.map(Response::new).map_err(|err| refused(&err))
     }};
 }
+mod admission;
 mod control;
 mod message;
 mod node;
@@ -34,6 +35,7 @@ use tonic::service::Routes;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
+pub use admission::AdmissionProxy;
 pub use control::ControlProxy;
 pub use node::NodeGrpc;
 pub use vault::VaultProxy;

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{audit, message, refused, trace};
 use crate::local::objects::{ProcessSpec, SandboxRecord};
 use crate::local::{LocalError, Managers, Session, lookup};
+use crate::renew::unix_ms;
 use crate::trace::Tracer;
 use crate::workload::Workloads;
 
@@ -98,6 +99,12 @@ impl LocalNode for NodeGrpc {
             peers: peers.collect(),
             sandboxes: u32::try_from(sandboxes).unwrap_or(u32::MAX),
             locked: self.managers.is_locked(),
+            certificate: status.certificate.map(|c| v1::Certificate {
+                not_before_ms: unix_ms(c.starts),
+                not_after_ms: unix_ms(c.ends),
+                issuer: c.issuer.map(|ca| ca.to_string()).unwrap_or_default(),
+                serial: c.serial,
+            }),
         }))
     }
 

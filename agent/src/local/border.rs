@@ -2,8 +2,10 @@
 //! session. Implemented by the core of the agent; by fakes in tests.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use swarmnet_pki::{Fingerprint, NodeIdentity};
 use swarmnet_types::{ClusterId, NodeId, NodeView, Role, SandboxId};
 use tonic::transport::Channel;
 
@@ -75,6 +77,30 @@ pub struct AgentStatus {
     pub repaired: u64,
     pub problems: Vec<String>,
     pub peers: Vec<Peer>,
+    /// `None`: not in a cluster.
+    pub certificate: Option<OwnCertificate>,
+}
+
+/// This node's certificate, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnCertificate {
+    pub starts: SystemTime,
+    pub ends: SystemTime,
+    pub serial: String,
+    /// The root that signed it.
+    pub issuer: Option<Fingerprint>,
+}
+
+impl OwnCertificate {
+    pub fn of(identity: &NodeIdentity) -> Self {
+        let peer = identity.peer();
+        Self {
+            starts: peer.not_before,
+            ends: peer.not_after,
+            serial: peer.serial.to_string(),
+            issuer: identity.issuer(),
+        }
+    }
 }
 
 /// The node's session with the cluster, as far as it is of interest here.

@@ -19,7 +19,9 @@ pub mod resolv;
 pub mod sandboxes;
 pub mod store;
 
-pub use border::{AgentStatus, KernelStatus, Managers, NoManager, Peer, Session, Standing};
+pub use border::{
+    AgentStatus, KernelStatus, Managers, NoManager, OwnCertificate, Peer, Session, Standing,
+};
 pub use error::LocalError;
 pub use objects::{
     Attachment, DnsSettings, LocalObjects, Owner, PortMap, ProcessRecord, ProcessSpec,

@@ -43,8 +43,11 @@ fn bench(known: Option<NodeView>) -> Bench {
     let view = sender.subscribe();
     let (_, description) = watch::channel(description());
     let (_, applied) = watch::channel(Applied::default());
+    let pool = pool(&[addr(1), addr(2), addr(3)]);
     let config = SessionConfig {
-        pool: pool(&[addr(1), addr(2), addr(3)]),
+        tls: pool.tls().expect("in a cluster"),
+        trust: watch::Sender::default(),
+        pool,
         description,
         view: sender,
         applied,

@@ -6,10 +6,11 @@ use clap::{Args, CommandFactory as _};
 use serde_json::{Value, json};
 use swarmnet_proto::v1;
 
-use super::{Cli, hex, network, node};
+use super::{Cli, agent, hex, network, node};
 use crate::client::Daemon;
 use crate::error::{CliError, check_template};
 use crate::format::{emit, print_inspect, print_line};
+use crate::shape::stamp::{now_ms, rfc3339};
 
 #[derive(Debug, Args)]
 pub(crate) struct FormatArgs {
@@ -102,6 +103,9 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
             "Nodes": told.as_ref().map(|c| c.nodes),
             "Ready": told.as_ref().map(|c| c.ready),
             "Leader": told.as_ref().map(|c| c.leader.clone()),
+            "Certificate": agent::certificate(status.certificate.as_ref()),
+            "CertificateUntil": status.certificate.as_ref().map(|c| rfc3339(c.not_after_ms)),
+            "RootRotationInProgress": told.as_ref().map(|c| c.rotates),
             "Networks": told.as_ref().map(|c| c.networks),
             "Services": told.as_ref().map(|c| c.services),
         },
@@ -115,12 +119,15 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
     cluster.map(drop)
 }
 
-/// Docker's words.
+/// In Docker's words: `error` is a node whose certificate has ended.
 fn local_state(status: &v1::StatusResponse) -> &'static str {
-    match (status.node.is_empty(), status.locked) {
-        (true, _) => "inactive",
-        (false, true) => "locked",
-        (false, false) => "active",
+    if status.locked {
+        return "locked";
+    }
+    match &status.certificate {
+        None => "inactive",
+        Some(certificate) if certificate.not_after_ms < now_ms() => "error",
+        Some(_) => "active",
     }
 }
 
@@ -134,12 +141,15 @@ struct Cluster {
     leader: String,
     networks: usize,
     services: usize,
+    /// The CA is being replaced.
+    rotates: bool,
 }
 
 async fn cluster(daemon: &mut Daemon) -> Result<Cluster, CliError> {
     let nodes = node::statuses(daemon).await?;
     let networks = network::list(daemon).await?;
     let services = daemon.control.list_services(v1::ListServicesRequest {}).await?.into_inner();
+    let ca = daemon.admission.get_ca(v1::GetCaRequest {}).await?.into_inner();
     let leader = nodes.iter().find(|n| n.leader()).map(|n| n.node.name.clone());
     Ok(Cluster {
         managers: nodes.iter().filter(|n| n.node.role == swarmnet_types::Role::Manager).count(),
@@ -148,6 +158,7 @@ async fn cluster(daemon: &mut Daemon) -> Result<Cluster, CliError> {
         leader: leader.unwrap_or_default(),
         networks: networks.len(),
         services: services.services.len(),
+        rotates: ca.rotation.is_some(),
     })
 }
 
@@ -173,6 +184,8 @@ fn print_info(info: &Value) {
         ("  Managers", "Managers"),
         ("  Nodes", "Nodes"),
         ("  Ready", "Ready"),
+        ("  Cert until", "CertificateUntil"),
+        ("  CA rotation", "RootRotationInProgress"),
         ("  Networks", "Networks"),
         ("  Services", "Services"),
     ] {

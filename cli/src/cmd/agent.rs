@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use swarmnet_proto::v1;
 use swarmnet_types::Role;
 
@@ -11,6 +11,7 @@ use super::{hex, start};
 use crate::client::Daemon;
 use crate::error::{CliError, check_template};
 use crate::format::{print_inspect, print_line};
+use crate::shape::stamp::rfc3339;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
@@ -52,6 +53,18 @@ pub(crate) async fn leave(args: &LeaveArgs, socket: Option<&Path>) -> Result<(),
     Ok(())
 }
 
+/// In the JSON of `agent status` and `info`.
+pub(super) fn certificate(own: Option<&v1::Certificate>) -> Value {
+    own.map_or(Value::Null, |c| {
+        json!({
+            "NotBefore": rfc3339(c.not_before_ms),
+            "NotAfter": rfc3339(c.not_after_ms),
+            "Serial": c.serial,
+            "Issuer": c.issuer,
+        })
+    })
+}
+
 async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError> {
     check_template(args.format.as_deref())?;
     let mut daemon = Daemon::connect(socket).await?;
@@ -79,6 +92,7 @@ async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError
         "Repaired": s.repaired,
         "Sandboxes": s.sandboxes,
         "Pid": s.pid,
+        "Certificate": certificate(s.certificate.as_ref()),
         "Problems": s.problems,
         "Peers": peers,
     });
@@ -95,6 +109,9 @@ async fn status(args: &StatusArgs, socket: Option<&Path>) -> Result<(), CliError
     line("Manager:", if s.manager.is_empty() { "none" } else { &s.manager });
     line("View / applied:", &format!("{} / {}", s.view_revision, s.applied_revision));
     line("Repaired:", &s.repaired.to_string());
+    if let Some(certificate) = &s.certificate {
+        line("Certificate:", &format!("until {}", rfc3339(certificate.not_after_ms)));
+    }
     for peer in &s.peers {
         line("Peer:", &format!("{} {}", peer.name, peer.state));
     }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::Value;
 use swarmnet_proto::v1;
 use swarmnet_types::Role;
 
 use super::node::statuses;
-use super::{start, vault};
-use crate::client::{Daemon, request_id};
+use super::{ca, start, token, update, vault};
+use crate::client::Daemon;
 use crate::error::CliError;
 use crate::format::{Columns, ListFormat, print_line, print_list};
 use crate::shape::node::Status;
@@ -25,31 +25,21 @@ pub(crate) enum ManagerCommand {
     /// List the managers
     #[command(visible_alias = "list")]
     Ls(ListFormat),
-    /// Show the join token of a role
-    Token(TokenArgs),
+    /// Show the join token of a role, and make further ones
+    Token(token::TokenArgs),
+    /// Show or replace the CA of the cluster
+    Ca(ca::CaArgs),
     /// Unlock this manager; the key is read from the terminal or the input
     Unlock,
     /// Show the key that unlocks managers
     UnlockKey(vault::UnlockKeyArgs),
     /// Change what holds for the whole cluster
-    #[command(visible_alias = "update")]
-    Set(vault::SetArgs),
+    #[command(visible_alias = "set")]
+    Update(update::UpdateArgs),
     /// Write the whole state of the cluster to a file
     Backup(vault::BackupArgs),
     /// Make a cluster of one manager, this node, from a backup
     Restore(Box<vault::RestoreArgs>),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
-    /// worker or manager
-    role: Role,
-    /// Make a new one; earlier ones of this role are void
-    #[arg(long)]
-    rotate: bool,
-    /// Print the token alone
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 const COLUMNS: Columns = Columns(&[
@@ -66,36 +56,14 @@ pub(crate) async fn run(command: ManagerCommand, socket: Option<&Path>) -> Resul
         ManagerCommand::Join(args) => start::join(*args, Role::Manager, socket).await,
         ManagerCommand::Leave(args) => super::agent::leave(&args, socket).await,
         ManagerCommand::Ls(format) => ls(&format, Daemon::connect(socket).await?).await,
+        ManagerCommand::Token(args) => token::run(args, socket).await,
+        ManagerCommand::Ca(args) => ca::ca(args, socket).await,
         ManagerCommand::Unlock => vault::unlock(socket).await,
         ManagerCommand::UnlockKey(args) => vault::unlock_key(&args, socket).await,
-        ManagerCommand::Set(args) => vault::set(&args, socket).await,
+        ManagerCommand::Update(args) => update::run(&args, socket).await,
         ManagerCommand::Backup(args) => vault::backup(&args, socket).await,
         ManagerCommand::Restore(args) => vault::restore(*args, socket).await,
-        ManagerCommand::Token(args) => {
-            let mut daemon = Daemon::connect(socket).await?;
-            let token = token(&mut daemon, args.role, args.rotate).await?;
-            if args.quiet {
-                print_line(&token);
-                return Ok(());
-            }
-            if args.rotate {
-                print_line(&format!("Successfully rotated {} join token.\n", args.role));
-            }
-            print_line(&join_hint(args.role, &token));
-            Ok(())
-        }
     }
-}
-
-/// The join token of a role.
-pub(super) async fn token(
-    daemon: &mut Daemon,
-    role: Role,
-    rotate: bool,
-) -> Result<String, CliError> {
-    let request =
-        v1::GetTokenRequest { request_id: request_id(), role: v1::Role::from(role).into(), rotate };
-    Ok(daemon.control.get_token(request).await?.into_inner().token)
 }
 
 /// What one types on the machine that is to join.

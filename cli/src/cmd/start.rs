@@ -12,6 +12,7 @@ use swarmnet_types::{Availability, Role};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
+use super::ca::OwnCaArgs;
 use super::hex;
 use super::manager::join_hint;
 use super::vault;
@@ -19,6 +20,7 @@ use crate::client::{DEFAULT_SOCKET, Daemon};
 use crate::daemon::{self, Flags, FolderArgs, LogArgs};
 use crate::error::CliError;
 use crate::format::print_line;
+use crate::shape::duration;
 
 /// How glibc keeps what the daemon has freed, where the user does not say. An agent replaces large values (a view, a wish, a zone) as a
 /// whole, so that for a moment two of each are there; by default their room stays with it, in eight arenas for each processor. One
@@ -86,11 +88,13 @@ pub(crate) struct InitArgs {
     /// Life of node certificates, such as 90d or 2160h
     #[arg(long, default_value = "90d")]
     cert_expiry: String,
+    #[command(flatten)]
+    own_ca: OwnCaArgs,
     /// Managers must be unlocked with a key after each start
     #[arg(long)]
     autolock: bool,
     /// Make a cluster of this manager alone from the state it has, after the others were lost for good
-    #[arg(long, conflicts_with_all = ["autolock", "data_path_port", "default_addr_pools", "default_addr_pool_mask_length", "cert_expiry"])]
+    #[arg(long, conflicts_with_all = ["autolock", "data_path_port", "default_addr_pools", "default_addr_pool_mask_length", "cert_expiry", "ca_cert", "ca_key"])]
     force_new_cluster: bool,
 }
 
@@ -271,26 +275,12 @@ fn availability(availability: Availability) -> i32 {
     v1::Availability::from(availability).into()
 }
 
-/// `90d`, `2160h`, `30m`, `10s`.
-fn seconds(text: &str) -> Result<u64, CliError> {
-    let bad = || CliError::usage(format!("invalid duration {text}: want such as 90d or 2160h"));
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-    let number: u64 = text[..split].parse().map_err(|_| bad())?;
-    let unit = match &text[split..] {
-        "s" => 1,
-        "m" | "m0s" => 60,
-        "h" | "h0m0s" => 3_600,
-        "d" => 86_400,
-        _ => return Err(bad()),
-    };
-    number.checked_mul(unit).filter(|s| *s > 0).ok_or_else(bad)
-}
-
 pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), CliError> {
     if args.force_new_cluster {
         return vault::force_new_cluster(args.place, given).await;
     }
-    let cert_expiry_s = seconds(&args.cert_expiry)?;
+    let cert_expiry_s = duration::seconds(&args.cert_expiry)?;
+    let (ca_cert_pem, ca_key_pem) = args.own_ca.read()?;
     let place = args.place;
     let mut running = ensure(given, &place.folders).await?;
     let request = v1::InitRequest {
@@ -303,6 +293,8 @@ pub(crate) async fn init(args: InitArgs, given: Option<&Path>) -> Result<(), Cli
         availability: availability(place.availability),
         cert_expiry_s,
         name: place.name,
+        ca_cert_pem,
+        ca_key_pem,
         autolock: args.autolock,
     };
     let made = match running.daemon.membership.init(request).await {

@@ -1,4 +1,4 @@
-//! `swarmnet manager unlock|unlock-key|set|backup|restore`, and `manager init --force-new-cluster`: what protects the cluster's
+//! `swarmnet manager unlock|unlock-key|backup|restore`, and `manager init --force-new-cluster`: what protects the cluster's
 //! state, and brings it back.
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use clap::{ArgAction, Args};
+use clap::Args;
 use nix::sys::termios::{self, LocalFlags, SetArg};
 use swarmnet_manager::raft::backup;
 use swarmnet_proto::v1;
@@ -29,13 +29,6 @@ pub(crate) struct UnlockKeyArgs {
     /// Make a new one; managers that are not running now need the old one once more
     #[arg(long)]
     rotate: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SetArgs {
-    /// Managers must be unlocked with a key after each start
-    #[arg(long, value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    autolock: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -100,19 +93,15 @@ pub(super) async fn unlock_key(
     Ok(())
 }
 
-pub(super) async fn set(args: &SetArgs, socket: Option<&Path>) -> Result<(), CliError> {
-    let Some(on) = args.autolock else {
-        return Err(CliError::usage("nothing to change: give --autolock=true or --autolock=false"));
-    };
-    let mut daemon = Daemon::connect(socket).await?;
+/// Managers lock when they start, or no longer do. What the operator must keep from now on, if that is new.
+pub(super) async fn set_autolock(
+    daemon: &mut Daemon,
+    on: bool,
+) -> Result<Option<String>, CliError> {
     let before = daemon.vault.get_unlock_key(v1::GetUnlockKeyRequest {}).await?.into_inner().key;
     let request = v1::SetAutolockRequest { request_id: request_id(), on };
     let key = daemon.vault.set_autolock(request).await?.into_inner().key;
-    print_line("Swarm updated.");
-    if before.is_empty() && !key.is_empty() {
-        print_line(&format!("\n{}", key_hint(&key)));
-    }
-    Ok(())
+    Ok((before.is_empty() && !key.is_empty()).then(|| key_hint(&key)))
 }
 
 pub(super) async fn backup(args: &BackupArgs, socket: Option<&Path>) -> Result<(), CliError> {

@@ -1,11 +1,11 @@
-//! A node's place in a cluster: making one, joining, coming back after a restart, leaving.
+//! A node's place in a cluster: making one, coming back after a restart, leaving. [`joining`](super::joining) takes one in another's.
 //!
 //! One change at a time. What a failed init or join had begun is undone: the node is then as before.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use swarmnet_agent::local::Standing;
@@ -14,29 +14,24 @@ use swarmnet_agent::underlay::{self, Advertised};
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, ClusterEntry};
 use swarmnet_manager::raft::Keyring;
-use swarmnet_manager::{InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes};
-use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, Peer, TlsStore};
+use swarmnet_manager::{Liveness, Manager, ManagerConfig, NodeCondition, Routes};
+use swarmnet_pki::{Peer, TlsStore};
 use swarmnet_proto::v1;
-use swarmnet_proto::v1::join_client::JoinClient;
 use swarmnet_proto::v1::membership_server::Membership;
 use swarmnet_runtime::Supervisor;
-use swarmnet_types::{Availability, NodeIndex, Role, Subnet};
+use swarmnet_types::{NodeIndex, Role, Subnet};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tonic::{Request, Response, Status};
 
 use super::config::Settings;
+use super::founding::init_config;
 use super::place::Place;
 use super::recovery::Opened;
 use crate::error::CliError;
 
 /// The managers' control port, and the gossip's (`sw:§1.3`).
-const CONTROL_PORT: u16 = 2377;
-const DATA_PATH_PORT: u16 = 4789;
-const POOL_MASK_LEN: u32 = 24;
-const CERT_EXPIRY: Duration = Duration::from_hours(90 * 24);
-/// Swarm's minimum (`sw:§1.1`).
-const CERT_EXPIRY_MIN: Duration = Duration::from_hours(1);
+pub(super) const CONTROL_PORT: u16 = 2377;
 /// How long the first view may take to reach the kernel.
 const READY_MAX: Duration = Duration::from_secs(20);
 pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
@@ -176,7 +171,7 @@ impl Node {
     }
 
     /// The keys of a node that becomes a manager.
-    fn own_keyring(&self) -> Result<Keyring, CliError> {
+    pub(super) fn own_keyring(&self) -> Result<Keyring, CliError> {
         Keyring::open(&self.paths.raft(), None).map_err(CliError::failure)
     }
 
@@ -294,123 +289,6 @@ impl Node {
         Ok(v1::InitResponse { node, worker_token, manager_token, unlock_key })
     }
 
-    async fn join(
-        &self,
-        request: v1::JoinClusterRequest,
-    ) -> Result<v1::JoinClusterResponse, CliError> {
-        let mut slot = self.manager.lock().await;
-        if self.agent.standing().is_some() {
-            return Err(CliError::failure(ALREADY));
-        }
-        let token: JoinToken = request.token.parse().map_err(CliError::failure)?;
-        let wanted: Option<Role> = Option::from(request.role());
-        if wanted.is_some_and(|role| role != token.role) {
-            let noun = if token.role == Role::Manager { "manager" } else { "agent" };
-            return Err(CliError::failure(format!(
-                "this is a token for a {}: use `swarmnet {noun} join`",
-                token.role
-            )));
-        }
-        let at =
-            self.addresses(&request.advertise_addr, &request.listen_addr, &request.data_path_addr)?;
-        let mut place = self.place(&request.name, NodeIndex::FIRST, at);
-        let joined = self.ask_in(&request, &token, &mut place).await;
-        let (tls, role) = match joined {
-            Ok(joined) => joined,
-            Err(err) => {
-                self.forget(None).await;
-                return Err(err);
-            }
-        };
-        if role == Role::Manager {
-            match self.join_group(&tls, &place).await {
-                Ok(running) => *slot = Some(running),
-                Err(err) => {
-                    self.forget(None).await;
-                    return Err(err);
-                }
-            }
-        }
-        let node = Bytes::copy_from_slice(tls.identity().node_id().as_bytes());
-        self.enter(tls, &place);
-        self.wait_ready().await?;
-        Ok(v1::JoinClusterResponse { node, role: v1::Role::from(role).into() })
-    }
-
-    async fn join_group(&self, tls: &TlsStore, place: &Place) -> Result<RunningManager, CliError> {
-        let running = self.start_manager(tls, place, self.own_keyring()?).await?;
-        match running.manager.enter_group(place.addr, &place.managers).await {
-            Ok(()) => Ok(running),
-            Err(err) => {
-                running.supervisor.shutdown(STOP_MAX).await;
-                Err(CliError::failure(err))
-            }
-        }
-    }
-
-    /// Asks one manager after another; a refusal by one of them is final.
-    async fn ask_in(
-        &self,
-        request: &v1::JoinClusterRequest,
-        token: &JoinToken,
-        place: &mut Place,
-    ) -> Result<(TlsStore, Role), CliError> {
-        let key = NodeKey::ensure(&self.paths.certs()).map_err(CliError::failure)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let message = v1::JoinRequest {
-            secret: Bytes::copy_from_slice(token.secret.as_bytes()),
-            csr_der: key.csr().map_err(CliError::failure)?.into(),
-            availability: request.availability,
-            description: Some((&place.description()).into()),
-            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-        };
-        let extra = request.managers.iter().map(|text| {
-            let plain = text.parse::<SocketAddr>();
-            let with_port = || text.parse().map(|ip| SocketAddr::new(ip, CONTROL_PORT));
-            plain.or_else(|_| with_port()).map_err(|_| {
-                CliError::usage(format!("invalid manager address {text}: want IP or IP:PORT"))
-            })
-        });
-        let addrs: Vec<SocketAddr> =
-            extra.chain(token.addrs.iter().map(|a| Ok(*a))).collect::<Result<_, _>>()?;
-        let mut last = "the token names no manager".to_owned();
-        for addr in addrs {
-            let channel = swarmnet_pki::join_channel(addr, token.ca_fingerprint);
-            match JoinClient::new(channel).join(message.clone()).await {
-                Ok(answer) => return self.take_in(&answer.into_inner(), &key, token, place),
-                Err(status) if std::error::Error::source(&status).is_none() => {
-                    return Err(status.into());
-                }
-                Err(status) => last = format!("{addr}: {}", swarmnet_pki::explain(&status)),
-            }
-        }
-        Err(CliError::failure(format!("no manager could be joined: {last}")))
-    }
-
-    fn take_in(
-        &self,
-        answer: &v1::JoinResponse,
-        key: &NodeKey,
-        token: &JoinToken,
-        place: &mut Place,
-    ) -> Result<(TlsStore, Role), CliError> {
-        let identity = NodeIdentity::new(key.clone(), &answer.certificate_pem, &answer.ca_pem)
-            .map_err(CliError::failure)?;
-        if !identity.trusts(token.ca_fingerprint) {
-            return Err(CliError::failure(format!(
-                "remote CA does not match fingerprint. Expected: {}",
-                token.ca_fingerprint
-            )));
-        }
-        identity.store(&self.paths.certs()).map_err(CliError::failure)?;
-        place.index = NodeIndex::new(answer.index)
-            .ok_or_else(|| CliError::failure("the manager gave this node no number"))?;
-        place.managers = answer.managers.iter().filter_map(|m| m.parse().ok()).collect();
-        place.store(&self.paths)?;
-        let role = identity.role();
-        Ok((TlsStore::new(identity).map_err(CliError::failure)?, role))
-    }
-
     async fn leave(&self, force: bool) -> Result<(), CliError> {
         let mut slot = self.manager.lock().await;
         let Some(standing) = self.agent.standing() else {
@@ -443,7 +321,7 @@ impl Node {
 }
 
 /// Subnets this machine has routes to.
-fn host_routes() -> Vec<Subnet> {
+pub(super) fn host_routes() -> Vec<Subnet> {
     use swarmnet_agent::local::host::{Host as _, KernelHost};
     match KernelHost.routes() {
         Ok(routes) => routes.0,
@@ -452,58 +330,6 @@ fn host_routes() -> Vec<Subnet> {
             Vec::new()
         }
     }
-}
-
-fn init_config(
-    request: &v1::InitRequest,
-    place: &Place,
-    paths: &Paths,
-) -> Result<InitConfig, CliError> {
-    let port = match request.data_path_port {
-        0 => DATA_PATH_PORT,
-        // sw:M9
-        n => u16::try_from(n).ok().filter(|p| (1024..=49151).contains(p)).ok_or_else(|| {
-            CliError::failure(format!(
-                "Datapath port number is not in valid range (1024-49151) : {n}"
-            ))
-        })?,
-    };
-    let cert_expiry = match request.cert_expiry_s {
-        0 => CERT_EXPIRY,
-        s => Duration::from_secs(s),
-    };
-    if cert_expiry < CERT_EXPIRY_MIN {
-        return Err(CliError::failure("minimum certificate expiry time is: 1h0m0s"));
-    }
-    let mask = match request.default_pool_mask_len {
-        0 => POOL_MASK_LEN,
-        n => n,
-    };
-    // sw:M10
-    if mask > 29 {
-        return Err(CliError::failure(format!("subnet size is out of range: {mask}")));
-    }
-    let mut pools = Vec::new();
-    for text in &request.default_pools {
-        let pool: Subnet = text.parse().map_err(CliError::failure)?;
-        if !pool.is_ipv6() && u32::from(pool.prefix_len()) > mask {
-            return Err(CliError::failure(format!(
-                "invalid CIDR: \"{text}\". Subnet size is too small for pool: {mask}"
-            )));
-        }
-        pools.push(pool);
-    }
-    Ok(InitConfig {
-        certs: paths.certs(),
-        description: place.description(),
-        availability: Option::from(request.availability()).unwrap_or(Availability::Active),
-        pools,
-        pool_mask_len: u8::try_from(mask).unwrap_or(24),
-        data_path_port: port,
-        cert_expiry,
-        avoid: host_routes(),
-        autolock: request.autolock,
-    })
 }
 
 fn condition(verdict: swarmnet_gossip::Condition, doubted: bool) -> NodeCondition {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_types::{Node, Role};
 
+use super::duration;
 use super::stamp::rfc3339;
 
 /// A node and how it fares.
@@ -16,6 +17,8 @@ pub(crate) struct Status {
     acked: u64,
     last_seen_ms: u64,
     myself: bool,
+    cert_until_ms: u64,
+    ephemeral_ms: u64,
 }
 
 impl TryFrom<v1::NodeStatus> for Status {
@@ -29,6 +32,8 @@ impl TryFrom<v1::NodeStatus> for Status {
             acked: m.acked,
             last_seen_ms: m.last_seen_ms,
             myself: m.myself,
+            cert_until_ms: m.cert_until_ms,
+            ephemeral_ms: m.ephemeral_ms,
             node: m.node.ok_or_else(|| Malformed::new("node", "missing"))?.try_into()?,
         })
     }
@@ -112,6 +117,10 @@ impl Status {
         let fabric: Vec<_> = n.fabric.iter().map(|a| a.to_string()).collect();
         out.insert("FabricAddrs".into(), fabric.into());
         out.insert("AppliedRevision".into(), self.acked.into());
+        out.insert("CertificateUntil".into(), rfc3339(self.cert_until_ms).into());
+        if self.ephemeral_ms > 0 {
+            out.insert("Ephemeral".into(), duration::words(self.ephemeral_ms / 1_000).into());
+        }
         out.insert("LastSeen".into(), rfc3339(self.last_seen_ms).into());
         out.into()
     }

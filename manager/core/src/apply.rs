@@ -3,6 +3,7 @@
 //! Each family of commands has a file; allocations that several of them need are in [`grant`].
 
 mod attach;
+mod ca;
 mod cluster;
 mod detach;
 mod grant;
@@ -12,6 +13,7 @@ mod node;
 mod publish;
 mod refound;
 mod service;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -39,7 +41,10 @@ impl State {
         let mut txn = Txn::new(self, revision, proposal.now_ms, &proposal.seed);
         let answer = txn.carry_out(&proposal.command);
         match answer {
-            Ok(_) => txn.commit(),
+            Ok(_) => {
+                txn.end_rotation();
+                txn.commit();
+            }
             Err(_) => txn.roll_back(),
         }
         self.tables.recent.record(proposal.request_id, proposal.now_ms, &answer);
@@ -55,7 +60,12 @@ impl Txn<'_> {
         match command {
             Command::InitCluster(init) => self.init_cluster(init),
             Command::UpdatePools { add, retire } => self.update_pools(add, retire),
+            Command::UpdateCluster(change) => self.update_cluster(*change),
             Command::RotateToken { role, secret } => self.rotate_token(*role, secret),
+            Command::CreateToken(create) => self.create_token(create),
+            Command::RemoveToken { token } => self.remove_token(token),
+            Command::RotateCa(rotate) => self.rotate_ca(rotate),
+            Command::SetNodeTls { node, tls } => self.set_node_tls(*node, tls),
             Command::RotateGossipKey { secret } => self.rotate_gossip_key(secret),
             Command::Refound(founder) => self.refound(founder),
             Command::SetAutolock { on, fresh } => self.set_autolock(*on, fresh),

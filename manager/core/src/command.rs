@@ -12,10 +12,11 @@ use swarmnet_types::service::ExternalBackend;
 use swarmnet_types::{
     Algorithm, AttachmentSpec, Availability, ClusterId, Condition, EndpointId, EndpointMode, Name,
     NetworkSpec, NodeDescription, NodeId, Protocol, PublishSpec, Role, SandboxId, ServiceSpec,
-    Subnet,
+    Subnet, TokenId,
 };
 
 use crate::secret::Secret;
+use crate::state::{CertificateAuthority, NodeTls};
 
 /// One entry of the log: a command with the time and randomness of the leader that took it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +40,23 @@ pub enum Command {
         add: Vec<Subnet>,
         retire: Vec<Subnet>,
     },
+    UpdateCluster(ClusterChange),
     /// Earlier tokens of the role are void; nodes that joined stay.
     RotateToken {
         role: Role,
         secret: Secret,
+    },
+    CreateToken(CreateToken),
+    /// A further token is void from now on; one that is void already is forgotten.
+    RemoveToken {
+        token: String,
+    },
+    /// Another CA is to take the place of the present one.
+    RotateCa(Box<RotateCa>),
+    /// What a node says that it shows and trusts.
+    SetNodeTls {
+        node: NodeId,
+        tls: NodeTls,
     },
     /// The new key seals; the one before is still accepted.
     RotateGossipKey {
@@ -111,8 +125,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterInit {
     pub id: ClusterId,
-    pub ca_cert_pem: String,
-    pub ca_key_pem: Secret,
+    pub ca: CertificateAuthority,
     pub worker_token: Secret,
     pub manager_token: Secret,
     /// Empty, or without one family: the default of that family is taken (`crate::alloc`).
@@ -136,6 +149,43 @@ pub struct JoinNode {
     pub role: Role,
     pub availability: Availability,
     pub description: NodeDescription,
+    /// The certificate it was given.
+    pub tls: NodeTls,
+    /// The further token that it proved itself with; `None`: the standing one of its role.
+    pub token: Option<TokenId>,
+}
+
+/// What an operator changes of the cluster itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClusterChange {
+    /// Of certificates that are made from now on.
+    pub cert_expiry_ms: Option<u64>,
+}
+
+/// A join token beside the standing two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateToken {
+    pub role: Role,
+    pub secret: Secret,
+    /// `None`: it does not expire.
+    pub ttl_ms: Option<u64>,
+    /// How many nodes may join by it. `None`: any number.
+    pub uses: Option<u32>,
+    /// Nodes that join by it are removed when they have been gone for this long.
+    pub ephemeral_ms: Option<u64>,
+}
+
+/// A CA that is to take the place of the present one; or the present one, to give up a rotation that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateCa {
+    pub to: CertificateAuthority,
+    /// Fingerprint of the CA that signed `cross_pem`: the present one.
+    pub from: [u8; 32],
+    /// A certificate of the new CA, signed by the present one.
+    pub cross_pem: String,
+    /// Tokens carry a CA's fingerprint: earlier ones are void.
+    pub worker_token: Secret,
+    pub manager_token: Secret,
 }
 
 /// The one manager of a cluster that was made anew.

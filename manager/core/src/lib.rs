@@ -19,14 +19,15 @@ mod state;
 mod view;
 
 pub use command::{
-    AddBackend, Attach, ClusterInit, Command, CreateNetwork, Founder, JoinNode, NetworkChange,
-    NodeChange, Proposal, Publish, RemoveNetwork, RemoveNode, ServiceChange, Unpublish,
+    AddBackend, Attach, ClusterChange, ClusterInit, Command, CreateNetwork, CreateToken, Founder,
+    JoinNode, NetworkChange, NodeChange, Proposal, Publish, RemoveNetwork, RemoveNode, RotateCa,
+    ServiceChange, Unpublish,
 };
 pub use outcome::Outcome;
 pub use rejection::{Holder, Matched, Noun, Rejection};
 pub use secret::Secret;
 pub use state::{
-    CLOCK_SKEW_MS_MAX, CertificateAuthority, Cluster, Digest, FORMAT, ManagerLock, Revoked, State,
-    Tokens, Usage,
+    CLOCK_SKEW_MS_MAX, CertificateAuthority, Cluster, Digest, FORMAT, FurtherToken, ManagerLock,
+    NodeRecord, NodeTls, Revoked, Rotation, RotationProgress, State, TokenEnd, Tokens, Usage,
 };
 pub use view::push::{NoPush, Push, Pushed};

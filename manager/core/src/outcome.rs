@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use swarmnet_types::{
     DualStack, Endpoint, EndpointId, Name, NetworkId, NodeId, NodeIndex, Publication, ServiceId,
+    TokenId,
 };
 
 /// The answer to an accepted command.
@@ -19,6 +20,9 @@ pub enum Outcome {
         node: NodeId,
         index: NodeIndex,
         fabric: DualStack,
+    },
+    TokenCreated {
+        token: TokenId,
     },
     NodeUpdated {
         node: NodeId,

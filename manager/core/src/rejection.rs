@@ -12,12 +12,15 @@ use swarmnet_types::{
     Availability, Name, NetworkId, PublishMode, RefusalKind, SandboxId, ServiceId, Subnet, Vni,
 };
 
+use crate::state::TokenEnd;
+
 /// Kinds of objects that users name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Noun {
     Network,
     Service,
     Node,
+    Token,
 }
 
 impl fmt::Display for Noun {
@@ -26,6 +29,7 @@ impl fmt::Display for Noun {
             Self::Network => "network",
             Self::Service => "service",
             Self::Node => "node",
+            Self::Token => "token",
         })
     }
 }
@@ -70,6 +74,14 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
 
 fn nodes(count: usize) -> String {
     format!("{count} node{}", if count == 1 { "" } else { "s" })
+}
+
+fn void(end: TokenEnd) -> &'static str {
+    match end {
+        TokenEnd::Revoked => "was revoked",
+        TokenEnd::UsedUp => "is used up",
+        TokenEnd::Expired => "has expired",
+    }
 }
 
 fn taking(availability: Availability) -> &'static str {
@@ -117,6 +129,25 @@ pub enum Rejection {
         "node {node} was removed from this cluster: its identity cannot come back; join again with a new one"
     )]
     Revoked { node: String },
+    #[error("the CA of this cluster was changed in this very moment: try again")]
+    CaMoved,
+    #[error("Cannot update to a cert with an identical key")]
+    CaIdentical,
+    #[error("a node trusts at most {max} CAs")]
+    TooManyRoots { max: usize },
+    /// `sw:M11`.
+    #[error(
+        "A valid join token is necessary to join this cluster (this one was rotated: get the current one with `swarmnet manager token`)"
+    )]
+    TokenUnknown,
+    #[error("this join token {}: make another one with `swarmnet manager token`", void(*end))]
+    TokenOver { end: TokenEnd },
+    #[error("a token for nothing: want at least one use and one second")]
+    TokenForNothing,
+    #[error("there are {max} join tokens: remove some with `swarmnet manager token rm`")]
+    TokensFull { max: usize },
+    #[error("a manager cannot be ephemeral: its removal might cost the quorum")]
+    EphemeralManager,
     #[error("node {node} is already part of this cluster")]
     NodeExists { node: String },
     #[error("node {node} is not down and can't be removed")]
@@ -271,11 +302,14 @@ impl fmt::Display for BackendFault {
 }
 
 impl Rejection {
+    #[allow(clippy::too_many_lines, reason = "a table of all variants")]
     pub const fn kind(&self) -> RefusalKind {
         #[allow(clippy::enum_glob_use, reason = "a table of all variants")]
         use Rejection::*;
         match self {
-            NotInitialised | NoIngress | AutolockOff | NodeClosed { .. } => RefusalKind::NotReady,
+            NotInitialised | CaMoved | NoIngress | AutolockOff | NodeClosed { .. } => {
+                RefusalKind::NotReady
+            }
             NotFound { .. }
             | PoolUnknown { .. }
             | NoLabel { .. }
@@ -284,17 +318,21 @@ impl Rejection {
             | BackendUnknown { .. }
             | ServiceNetworkAbsent { .. } => RefusalKind::NotFound,
             Revoked { .. }
+            | TokenUnknown
+            | TokenOver { .. }
             | NotOwner { .. }
             | NotAttachable { .. }
             | Predefined { .. }
             | ServiceIngress { .. }
             | VniReserved { .. } => RefusalKind::Forbidden,
             NodeIndexes
+            | TokensFull { .. }
             | PoolsExhausted
             | VniExhausted
             | AddressesExhausted { .. }
             | PortsExhausted => RefusalKind::Exhausted,
             AlreadyInitialised
+            | CaIdentical
             | PoolOverlap { .. }
             | NodeExists { .. }
             | NodeAlive { .. }
@@ -322,6 +360,9 @@ impl Rejection {
             | PortAmbiguous { .. }
             | BackendExists { .. } => RefusalKind::Conflict,
             PoolMask { .. }
+            | TooManyRoots { .. }
+            | TokenForNothing
+            | EphemeralManager
             | PoolSmall { .. }
             | IngressSubnets { .. }
             | Ambiguous { .. }

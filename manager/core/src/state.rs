@@ -13,9 +13,13 @@ pub(crate) mod tables;
 pub(crate) mod txn;
 
 pub use digest::Digest;
+pub use read::RotationProgress;
 pub use read::Usage;
 pub use recent::CLOCK_SKEW_MS_MAX;
-pub use tables::{CertificateAuthority, Cluster, ManagerLock, Revoked, Tokens};
+pub use tables::{
+    CertificateAuthority, Cluster, FurtherToken, ManagerLock, NodeRecord, NodeTls, Revoked,
+    Rotation, TokenEnd, Tokens,
+};
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;

@@ -3,6 +3,11 @@
 //! In: a certificate request (only its key and the proof that the sender holds it are used; its subject and extensions
 //! are ignored) and what the managers decided about the node. Out: PEM. The clock is an argument; serial numbers and keys
 //! are drawn from the operating system here. The CA's private key is in this value and in [`Ca::key_pem`], nowhere else.
+//!
+//! A CA is replaced by rotation: the new one's key is signed by the old one too ([`Ca::cross_sign`]), so that who trusts only the
+//! old root can check certificates of the new one. An operator may bring one ([`Ca::adopt`]).
+
+mod own;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -36,7 +41,7 @@ pub struct Ca {
     cluster: ClusterId,
     cert: CertificateDer<'static>,
     cert_pem: String,
-    not_after: SystemTime,
+    validity: (SystemTime, SystemTime),
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -58,7 +63,10 @@ impl Ca {
     /// [`PkiError::Random`], [`PkiError::Make`].
     pub fn create(cluster: ClusterId, now: SystemTime) -> Result<Self, PkiError> {
         let key = generate("the CA's key")?;
-        let mut params = params(&[(DnType::CommonName, "swarmnet CA".to_owned())], cluster)?;
+        // A name of its own, so that a root and its successor are told apart wherever certificates are listed.
+        let tag: [u8; 4] = crate::random_bytes()?;
+        let name = format!("swarmnet CA {:08x}", u32::from_be_bytes(tag));
+        let mut params = params(&[(DnType::CommonName, name)], cluster)?;
         params.not_before = OffsetDateTime::from(now - BACKDATE);
         params.not_after = OffsetDateTime::from(now + CA_LIFETIME);
         // One level of CAs below: a rotated CA is cross-signed by its predecessor.
@@ -67,30 +75,31 @@ impl Ca {
         let cert = params
             .self_signed(&key)
             .map_err(|err| PkiError::Make { what: "the CA's certificate", err })?;
-        Self::from_pem(&cert.pem(), &key.serialize_pem())
+        Self::from_pem(cluster, &cert.pem(), &key.serialize_pem())
     }
 
-    /// From what [`Ca::cert_pem`] and [`Ca::key_pem`] gave.
+    /// From what [`Ca::cert_pem`] and [`Ca::key_pem`] gave. An operator's own CA does not name the cluster.
     ///
     /// # Errors
     /// Damaged or missing PEM, a certificate that is no CA's, or a key that is not its own.
-    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
+    pub fn from_pem(cluster: ClusterId, cert_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
         let key = pem::key(key_pem)?;
         let cert = pem::certs("CA certificate", cert_pem)?.swap_remove(0);
-        let (cluster, not_after) = {
+        let validity = {
             let (_, x509) = X509Certificate::from_der(&cert).map_err(|_| PkiError::Certificate)?;
             if !x509.is_ca() {
-                return Err(PkiError::Subject { field: "CA flag" });
+                return Err(PkiError::NotACa);
             }
             if *x509.public_key().subject_public_key.data != *key.public_key_raw() {
                 return Err(PkiError::KeyMismatch);
             }
-            let not_after = peer::system_time(x509.validity().not_after.timestamp());
-            (peer::cluster_of(&x509)?, not_after)
+            own::subject(&x509)?;
+            let at = |time: x509_parser::time::ASN1Time| peer::system_time(time.timestamp());
+            (at(x509.validity().not_before), at(x509.validity().not_after))
         };
         let issuer = Issuer::from_ca_cert_der(&cert, key)
             .map_err(|err| PkiError::Make { what: "an issuer of the CA", err })?;
-        Ok(Self { cluster, cert, cert_pem: cert_pem.to_owned(), not_after, issuer })
+        Ok(Self { cluster, cert, cert_pem: cert_pem.to_owned(), validity, issuer })
     }
 
     pub fn cluster(&self) -> ClusterId {
@@ -112,6 +121,39 @@ impl Ca {
         self.issuer.key().serialize_pem()
     }
 
+    /// From and to when.
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        self.validity
+    }
+
+    /// Whether both have the same key, whatever their certificates say.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.issuer.key().public_key_raw() == other.issuer.key().public_key_raw()
+    }
+
+    /// A certificate of `next`, signed by this CA: the link between certificates of `next` and those who trust this one only.
+    /// Returns PEM.
+    ///
+    /// # Errors
+    /// [`PkiError::Random`], [`PkiError::Make`].
+    pub fn cross_sign(&self, next: &Self) -> Result<String, PkiError> {
+        let what = "a cross-signed CA certificate";
+        let (_, x509) = X509Certificate::from_der(&next.cert).map_err(|_| PkiError::Certificate)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = own::subject(&x509)?;
+        params.not_before = OffsetDateTime::from(next.validity.0);
+        params.not_after = OffsetDateTime::from(next.validity.1);
+        params.serial_number = Some(serial_number()?);
+        // It signs nodes, and no CAs.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.use_authority_key_identifier_extension = true;
+        let cert = params
+            .signed_by(next.issuer.key(), &self.issuer)
+            .map_err(|err| PkiError::Make { what, err })?;
+        Ok(cert.pem())
+    }
+
     /// Signs the key in `csr` (DER, PKCS #10). Returns the certificate as PEM.
     ///
     /// # Errors
@@ -126,7 +168,8 @@ impl Ca {
         if *key.algorithm() != PKCS_ECDSA_P256_SHA256 || key.der_bytes().len() != P256_POINT_LEN {
             return Err(PkiError::CsrKey);
         }
-        if now >= self.not_after {
+        let end = self.validity.1;
+        if now >= end {
             return Err(PkiError::CaExpired);
         }
         let names = [
@@ -134,8 +177,7 @@ impl Ca {
             (DnType::CommonName, issue.node_id.to_string()),
         ];
         let mut params = params(&names, self.cluster)?;
-        let not_after =
-            now.checked_add(issue.lifetime).map_or(self.not_after, |t| t.min(self.not_after));
+        let not_after = now.checked_add(issue.lifetime).map_or(end, |t| t.min(end));
         params.not_before = OffsetDateTime::from(now - BACKDATE);
         params.not_after = OffsetDateTime::from(not_after);
         params.is_ca = IsCa::ExplicitNoCa;
@@ -160,7 +202,7 @@ impl fmt::Debug for Ca {
         f.debug_struct("Ca")
             .field("cluster", &self.cluster)
             .field("fingerprint", &self.fingerprint())
-            .field("not_after", &self.not_after)
+            .field("not_after", &self.validity.1)
             .finish_non_exhaustive()
     }
 }
@@ -178,13 +220,17 @@ fn params(names: &[(DnType, String)], cluster: ClusterId) -> Result<CertificateP
     for (kind, name) in names {
         subject.push(kind.clone(), name.as_str());
     }
+    let mut params = CertificateParams::default();
+    params.distinguished_name = subject;
+    params.serial_number = Some(serial_number()?);
+    Ok(params)
+}
+
+fn serial_number() -> Result<SerialNumber, PkiError> {
     let mut serial: [u8; SERIAL_LEN] = crate::random_bytes()?;
     // Positive and without a leading zero (RFC 5280 §4.1.2.2); 126 bits are left.
     serial[0] = serial[0] & 0x7f | 0x40;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = subject;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    Ok(params)
+    Ok(SerialNumber::from_slice(&serial))
 }
 
 #[cfg(test)]

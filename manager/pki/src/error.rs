@@ -37,6 +37,28 @@ pub enum PkiError {
     /// The CA itself ends before the certificate would begin.
     #[error("the cluster's CA has expired: rotate it with `swarmnet manager ca --rotate`")]
     CaExpired,
+    /// A certificate that may not sign others.
+    #[error("the certificate is no CA's: it needs the basic constraint CA:TRUE")]
+    NotACa,
+    /// More than the one certificate that is to be the root.
+    #[error("{found} certificates where the CA's alone is wanted")]
+    CaCount { found: usize },
+    #[error("the CA certificate may not sign certificates: its key usage lacks keyCertSign")]
+    CaUsage,
+    /// A rotation to a later CA needs a CA certificate below this one.
+    #[error(
+        "the CA certificate's path length of 0 leaves no room for a rotation to a later CA: want 1 or more, or none"
+    )]
+    CaPathLen,
+    #[error("the CA certificate is not valid yet: check the clock of this manager")]
+    CaNotYet,
+    /// `sw:M18`.
+    #[error("CA certificate expires too soon: it must be valid for another year")]
+    CaTooSoon,
+    #[error(
+        "certificates signed by this CA cannot be verified: its subject has names of an unusual form"
+    )]
+    CaUnfit,
     /// Not one PEM section of the wanted kind.
     #[error("no {what} found: want PEM")]
     NoPem { what: &'static str },
@@ -44,7 +66,9 @@ pub enum PkiError {
     #[error("damaged PEM: {err}")]
     Pem { err: rustls::pki_types::pem::Error },
     /// A private key that cannot be used.
-    #[error("damaged private key, or not an ECDSA P-256 key in PKCS #8")]
+    #[error(
+        "damaged private key, or not an ECDSA P-256 key in PKCS #8 (`openssl pkcs8 -topk8 -nodes` converts other forms)"
+    )]
     Key {
         #[source]
         err: rcgen::Error,

@@ -47,6 +47,7 @@ pub struct NodeIdentity {
     chain_pem: String,
     roots: Vec<CertificateDer<'static>>,
     roots_pem: String,
+    issuer: Option<Fingerprint>,
     peer: Peer,
 }
 
@@ -158,8 +159,20 @@ impl NodeIdentity {
             return Err(PkiError::KeyMismatch);
         }
         verify::own_chain(&chain, &roots, &peer)?;
+        let signed = |root: &&CertificateDer<'static>| {
+            verify::own_chain(&chain[..1], std::slice::from_ref(*root), &peer).is_ok()
+        };
+        let issuer = roots.iter().find(signed).map(|root| Fingerprint::of(root));
         let (chain_pem, roots_pem) = (chain_pem.to_owned(), roots_pem.to_owned());
-        Ok(Self { key, chain, chain_pem, roots, roots_pem, peer })
+        Ok(Self { key, chain, chain_pem, roots, roots_pem, issuer, peer })
+    }
+
+    /// The same certificate, with other roots to check peers by.
+    ///
+    /// # Errors
+    /// As [`NodeIdentity::new`]: the certificate must chain to one of them.
+    pub fn with_roots(&self, roots_pem: &str) -> Result<Self, PkiError> {
+        Self::new(self.key.clone(), &self.chain_pem, roots_pem)
     }
 
     /// The identity in `dir`; `None` when the node has not joined. `seal`: what opens a sealed key.
@@ -231,9 +244,19 @@ impl NodeIdentity {
         &self.roots_pem
     }
 
+    /// The root whose key signed this node's certificate; `None` when that is the key of a CA below a root only.
+    pub fn issuer(&self) -> Option<Fingerprint> {
+        self.issuer
+    }
+
+    /// The CAs that peers may be signed by.
+    pub fn root_fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        self.roots.iter().map(|root| Fingerprint::of(root))
+    }
+
     /// Whether the CA with this fingerprint is among the roots: after a join it must be the token's.
     pub fn trusts(&self, ca: Fingerprint) -> bool {
-        self.roots.iter().any(|root| Fingerprint::of(root) == ca)
+        self.root_fingerprints().any(|root| root == ca)
     }
 
     pub fn validity(&self, now: SystemTime) -> Validity {

@@ -57,6 +57,7 @@ impl ControlGrpc {
             default_pools: cluster.pools.iter().map(ToString::to_string).collect(),
             default_pool_mask_len: cluster.pool_mask_len.into(),
             created_ms: cluster.created_ms,
+            cert_expiry_ms: cluster.cert_expiry_ms,
         }))
     }
 

@@ -36,6 +36,7 @@ impl ControlGrpc {
         let condition = self.condition(node.id);
         let row = rows.get(&node.id).cloned().unwrap_or_default();
         let index = u64::from(node.index.get());
+        let record = self.writer.read(|s| s.record(node.id).cloned()).unwrap_or_default();
         v1::NodeStatus {
             node: Some(node.into()),
             state: v1::NodeState::from(condition).into(),
@@ -46,6 +47,8 @@ impl ControlGrpc {
             acked: row.revision.0,
             last_seen_ms: row.seen_ms,
             myself: node.id == me,
+            cert_until_ms: record.tls.until_ms,
+            ephemeral_ms: record.ephemeral_ms.unwrap_or_default(),
         }
     }
 

@@ -1,17 +1,27 @@
 //! Commands that tests of consensus write: labels of the first node. Every write changes replicated state, and any
 //! number of them can be looked up again.
 
-use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeChange, Proposal, Secret, State};
+use swarmnet_manager_core::{
+    CertificateAuthority, ClusterInit, Command, JoinNode, NodeChange, NodeTls, Proposal, Secret,
+    State,
+};
 use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, Role};
 
 pub(crate) const NODE: NodeId = NodeId::from_bytes([0x11; 16]);
+
+fn authority() -> CertificateAuthority {
+    CertificateAuthority {
+        cert_pem: String::new(),
+        key_pem: Secret::default(),
+        fingerprint: [0; 32],
+    }
+}
 
 /// The first command of a log.
 pub(crate) fn init() -> Proposal {
     proposal(Command::InitCluster(Box::new(ClusterInit {
         id: ClusterId::from_bytes([0x22; 16]),
-        ca_cert_pem: String::new(),
-        ca_key_pem: Secret::default(),
+        ca: authority(),
         worker_token: Secret::default(),
         manager_token: Secret::default(),
         pools: Vec::new(),
@@ -31,6 +41,8 @@ pub(crate) fn init() -> Proposal {
                 data_path: [192, 0, 2, 1].into(),
                 version: "0.1.0".into(),
             },
+            tls: NodeTls::by(&authority(), 0),
+            token: None,
         },
     })))
 }

@@ -114,6 +114,10 @@ id!(
     /// One service.
     ServiceId
 );
+id!(
+    /// One join token of those made beside the standing two; not its secret.
+    TokenId
+);
 
 fn parse_hex(text: &str) -> Result<[u8; 16], IdError> {
     let err = || IdError { text: text.to_owned() };

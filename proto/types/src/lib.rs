@@ -20,7 +20,9 @@ pub mod view;
 
 pub use addr::{DualStack, Mac, Subnet, Vni};
 pub use endpoint::{Condition, Endpoint};
-pub use id::{ClusterId, EndpointId, NetworkId, NodeId, NodeIndex, Revision, SandboxId, ServiceId};
+pub use id::{
+    ClusterId, EndpointId, NetworkId, NodeId, NodeIndex, Revision, SandboxId, ServiceId, TokenId,
+};
 pub use name::Name;
 pub use network::{AttachmentSpec, Driver, Network, NetworkSpec, Scope, StringMap, SubnetSpec};
 pub use node::{Availability, Node, NodeDescription};

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod drift;
+mod certificates;
 mod faults;
 mod ingress;
 mod input;

@@ -73,7 +73,7 @@ fn a_locked_manager_waits_for_its_key_and_its_sandboxes_do_not() {
         "cannot rotate because autolock is not turned on",
     );
     refused(&lab.swarmnet("m1", "manager unlock"), "swarm is not locked");
-    let said = lab.ok("m1", "manager set --autolock=true");
+    let said = lab.ok("m1", "manager update --autolock=true");
     let key = lab.ok("m3", "manager unlock-key -q").trim().to_owned();
     assert!(said.starts_with("Swarm updated.") && said.contains(&key), "{said}");
     let keys_are_locked = |node: &str| {
@@ -124,7 +124,7 @@ fn a_locked_manager_waits_for_its_key_and_its_sandboxes_do_not() {
         }
     };
     assert!(eventually(BACK_MAX, followed).is_some(), "the new key opens it");
-    lab.ok("m2", "manager set --autolock=false");
+    lab.ok("m2", "manager update --autolock=false");
     let opened = || !keys_are_locked("m2");
     assert!(eventually(BACK_MAX, opened).is_some());
     lab.node("kill", "m2");

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use swarmnet_dataplane::model::ModelKernel;
 use swarmnet_gossip::Target;
-use swarmnet_manager_core::{ClusterInit, Command, JoinNode, Proposal, Secret};
+use swarmnet_manager_core::{
+    CertificateAuthority, ClusterInit, Command, JoinNode, NodeTls, Proposal, Secret,
+};
 use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, Role};
 use tempfile::TempDir;
 
@@ -152,6 +154,15 @@ impl Machine {
     }
 }
 
+/// Nobody checks certificates here.
+fn authority() -> CertificateAuthority {
+    CertificateAuthority {
+        cert_pem: String::new(),
+        key_pem: Secret::default(),
+        fingerprint: [0; 32],
+    }
+}
+
 /// The first entry of every log: a cluster of all machines.
 fn founding(rng: &mut Rng) -> Vec<Proposal> {
     let description = |machine: usize| NodeDescription {
@@ -165,11 +176,12 @@ fn founding(rng: &mut Rng) -> Vec<Proposal> {
         role: if machine < MANAGERS { Role::Manager } else { Role::Worker },
         availability: Availability::Active,
         description: description(machine),
+        tls: NodeTls::by(&authority(), 0),
+        token: None,
     };
     let init = Command::InitCluster(Box::new(ClusterInit {
         id: ClusterId::from_bytes([0xc1; 16]),
-        ca_cert_pem: String::new(),
-        ca_key_pem: Secret::new(*b"key"),
+        ca: authority(),
         worker_token: Secret::new(*b"worker"),
         manager_token: Secret::new(*b"manager"),
         pools: Vec::new(),

@@ -4,12 +4,12 @@ use swarmnet_ipam::pool;
 use swarmnet_types::{Driver, GossipKey, Name, NetworkSpec, Role, Subnet, SubnetSpec};
 
 use crate::alloc::pools;
-use crate::command::{ClusterInit, CreateNetwork};
+use crate::command::{ClusterChange, ClusterInit, CreateNetwork};
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::secret::Secret;
 use crate::state::txn::Txn;
-use crate::state::{CertificateAuthority, Cluster, ManagerLock, Tokens};
+use crate::state::{Cluster, ManagerLock, Tokens};
 
 /// Longest IPv4 prefix cut from a pool: smaller subnets hold too little (`sw:M10`).
 const POOL_MASK_LEN_MAX: u8 = 29;
@@ -39,10 +39,8 @@ impl Txn<'_> {
         }
         self.put_cluster(Cluster {
             id: init.id,
-            ca: CertificateAuthority {
-                cert_pem: init.ca_cert_pem.clone(),
-                key_pem: init.ca_key_pem.clone(),
-            },
+            ca: init.ca.clone(),
+            rotation: None,
             tokens: Tokens {
                 worker: init.worker_token.clone(),
                 manager: init.manager_token.clone(),
@@ -77,6 +75,13 @@ impl Txn<'_> {
             check_pool(*pool, cluster.pool_mask_len, &cluster.pools)?;
             cluster.pools.push(*pool);
         }
+        self.put_cluster(cluster);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn update_cluster(&mut self, change: ClusterChange) -> Result<Outcome, Rejection> {
+        let mut cluster = self.initialised()?.clone();
+        cluster.cert_expiry_ms = change.cert_expiry_ms.unwrap_or(cluster.cert_expiry_ms);
         self.put_cluster(cluster);
         Ok(Outcome::Done)
     }

@@ -6,8 +6,8 @@ use swarmnet_types::{DualStack, Node, NodeDescription, NodeId, NodeIndex, Revisi
 use crate::command::{JoinNode, NodeChange, RemoveNode};
 use crate::outcome::Outcome;
 use crate::rejection::{Noun, Rejection};
-use crate::state::Revoked;
 use crate::state::txn::Txn;
+use crate::state::{NodeRecord, Revoked};
 
 /// How long a removed node is refused after its certificate ended: clocks may be wrong (`sw:M16`).
 const REVOKED_GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -25,6 +25,17 @@ impl Txn<'_> {
         if self.node(id).is_some() {
             return Err(Rejection::NodeExists { node: id.short() });
         }
+        // It was signed by a CA that was replaced meanwhile: nobody would trust it.
+        let known =
+            |ca: &[u8; 32]| self.initialised().map(|c| c.roots().any(|r| r.fingerprint == *ca));
+        let Some(issuer) = join.tls.issuer else { return Err(Rejection::CaMoved) };
+        if !known(&issuer)? {
+            return Err(Rejection::CaMoved);
+        }
+        let ephemeral_ms = match join.token {
+            None => None,
+            Some(token) => self.use_token(token, join.role)?,
+        };
         let next = self.tables.given.node_index + 1;
         let index = NodeIndex::new(next).ok_or(Rejection::NodeIndexes)?;
         self.give(|given| given.node_index = next);
@@ -45,6 +56,7 @@ impl Txn<'_> {
             created: Revision::default(),
             changed: Revision::default(),
         });
+        self.set_record(id, Some(NodeRecord { tls: join.tls.clone(), ephemeral_ms }));
         Ok((index, fabric))
     }
 
@@ -101,8 +113,10 @@ impl Txn<'_> {
         for endpoint in &endpoints {
             self.remove_endpoint(*endpoint);
         }
-        let expiry_ms = self.initialised()?.cert_expiry_ms;
-        let until_ms = self.now_ms.saturating_add(expiry_ms).saturating_add(REVOKED_GRACE_MS);
+        // Its certificate may be of a time when they lasted longer.
+        let longest_ms = self.now_ms.saturating_add(self.initialised()?.cert_expiry_ms);
+        let shown_ms = self.record(id).map_or(0, |r| r.tls.until_ms);
+        let until_ms = longest_ms.max(shown_ms).saturating_add(REVOKED_GRACE_MS);
         self.set_revoked(id, Some(Revoked { until_ms }));
         self.remove_node(id);
         Ok(Outcome::NodeRemoved { node: id, endpoints: endpoints.len() })

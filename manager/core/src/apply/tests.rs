@@ -1,12 +1,14 @@
 //! A cluster to try commands on, and what must hold after each of them.
 
 mod attach;
+mod ca;
 mod cluster;
 mod load;
 mod network;
 mod properties;
 mod publish;
 mod service;
+mod token;
 mod view;
 
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::secret::Secret;
 use crate::state::index::Index;
-use crate::state::{ManagerLock, State};
+use crate::state::{CertificateAuthority, ManagerLock, NodeTls, State};
 
 pub(super) fn name(text: &str) -> Name {
     Name::new(text).expect("a DNS label")
@@ -52,14 +54,25 @@ pub(super) fn description(n: u8) -> NodeDescription {
 
 pub(super) fn join(n: u8, role: Role) -> JoinNode {
     let availability = Availability::Active;
-    JoinNode { node: node_id(n), role, availability, description: description(n) }
+    let (tls, token) = (NodeTls::by(&authority(CA), u64::from(n)), None);
+    JoinNode { node: node_id(n), role, availability, description: description(n), tls, token }
+}
+
+/// The first CA.
+pub(super) const CA: u8 = 0xca;
+
+pub(super) fn authority(n: u8) -> CertificateAuthority {
+    CertificateAuthority {
+        cert_pem: format!("cert {n}"),
+        key_pem: Secret::new(*b"key"),
+        fingerprint: [n; 32],
+    }
 }
 
 pub(super) fn init() -> ClusterInit {
     ClusterInit {
         id: ClusterId::from_bytes([0xc1; 16]),
-        ca_cert_pem: "cert".into(),
-        ca_key_pem: Secret::new(*b"key"),
+        ca: authority(CA),
         worker_token: Secret::new(*b"worker"),
         manager_token: Secret::new(*b"manager"),
         pools: Vec::new(),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use swarmnet_types::{Network, NetworkId, Node, NodeId, Service, ServiceId};
+use swarmnet_types::{Network, NetworkId, Node, NodeId, Service, ServiceId, TokenId};
 
 use super::State;
+use super::tables::FurtherToken;
 use crate::rejection::{Matched, Noun, Rejection};
 
 /// How many of the ambiguous matches an error lists.
@@ -27,6 +28,16 @@ impl State {
         let table = &self.tables.services;
         let wanted = Wanted { noun: Noun::Service, text, named: named.into_iter().collect() };
         wanted.find(table, ServiceId::from_bytes).map(|id| &table[&id].service)
+    }
+
+    /// Tokens have no names.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::Ambiguous`].
+    pub fn find_token(&self, text: &str) -> Result<&FurtherToken, Rejection> {
+        let table = &self.tables.tokens;
+        let wanted = Wanted { noun: Noun::Token, text, named: Vec::new() };
+        wanted.find(table, TokenId::from_bytes).map(|id| &table[&id])
     }
 
     /// Nodes may share a name.

@@ -3,11 +3,11 @@
 use swarmnet_ipam::{bounds, subnet};
 use swarmnet_types::{
     Endpoint, EndpointId, Network, NetworkId, Node, NodeId, NodeIndex, Role, SandboxId, Service,
-    ServiceId, Subnet,
+    ServiceId, Subnet, TokenId,
 };
 
 use super::State;
-use super::tables::{Cluster, Revoked};
+use super::tables::{Cluster, FurtherToken, NodeRecord, Revoked};
 use crate::rejection::{Holder, Rejection};
 
 /// How full one subnet of a network is. Counts are of addresses in the ip-range where there is one.
@@ -23,6 +23,18 @@ impl Usage {
     pub const fn free(&self) -> u128 {
         self.capacity - self.used
     }
+}
+
+/// How far a rotation of the CA is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationProgress {
+    /// Nodes that trust the new CA.
+    pub trusting: usize,
+    /// Nodes with a certificate of the new CA.
+    pub renewed: usize,
+    pub nodes: usize,
+    /// Nodes that lack one or the other.
+    pub missing: Vec<NodeId>,
 }
 
 impl State {
@@ -58,6 +70,39 @@ impl State {
 
     pub fn revoked(&self) -> impl Iterator<Item = (NodeId, Revoked)> {
         self.tables.revoked.iter().map(|(id, r)| (*id, *r))
+    }
+
+    /// What the managers know of a node beside what all know.
+    pub fn record(&self, node: NodeId) -> Option<&NodeRecord> {
+        self.tables.records.get(&node)
+    }
+
+    /// Join tokens beside the standing two.
+    pub fn further_tokens(&self) -> impl Iterator<Item = &FurtherToken> {
+        self.tables.tokens.values()
+    }
+
+    pub fn further_token(&self, id: TokenId) -> Option<&FurtherToken> {
+        self.tables.tokens.get(&id)
+    }
+
+    /// `None` while the CA is not being rotated.
+    pub fn rotation_progress(&self) -> Option<RotationProgress> {
+        let to = self.cluster()?.rotation.as_ref()?.to.fingerprint;
+        let nothing = NodeRecord::default();
+        let mut progress =
+            RotationProgress { trusting: 0, renewed: 0, nodes: 0, missing: Vec::new() };
+        for node in self.nodes() {
+            let tls = &self.record(node.id).unwrap_or(&nothing).tls;
+            let (trusts, renewed) = (tls.roots.contains(&to), tls.issuer == Some(to));
+            progress.nodes += 1;
+            progress.trusting += usize::from(trusts);
+            progress.renewed += usize::from(renewed);
+            if !(trusts && renewed) {
+                progress.missing.push(node.id);
+            }
+        }
+        Some(progress)
     }
 
     pub fn networks(&self) -> impl Iterator<Item = &Network> {

@@ -9,11 +9,11 @@ use std::ops::Deref;
 
 use swarmnet_types::{
     Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Revision, Role, Service, ServiceId,
-    Subnet,
+    Subnet, TokenId,
 };
 
 use super::State;
-use super::tables::{Cluster, Given, Revoked, ServiceRow};
+use super::tables::{Cluster, FurtherToken, Given, NodeRecord, Revoked, ServiceRow};
 use crate::ids::Ids;
 use crate::view::log::Touch;
 
@@ -22,6 +22,8 @@ enum Undo {
     Cluster(Option<Box<Cluster>>),
     Node(NodeId, Option<Box<Node>>),
     Revoked(NodeId, Option<Revoked>),
+    Record(NodeId, Option<Box<NodeRecord>>),
+    Token(TokenId, Option<Box<FurtherToken>>),
     Network(NetworkId, Option<Box<Network>>),
     Service(ServiceId, Option<Box<ServiceRow>>),
     Endpoint(EndpointId, Option<Box<Endpoint>>),
@@ -70,6 +72,12 @@ impl<'a> Txn<'a> {
                 Undo::Service(id, old) => drop(self.state.swap_service(id, old.map(|b| *b))),
                 Undo::Endpoint(id, old) => drop(self.state.swap_endpoint(id, old.map(|b| *b))),
                 Undo::Revoked(id, old) => drop(set(&mut self.state.tables.revoked, id, old)),
+                Undo::Record(id, old) => {
+                    set(&mut self.state.tables.records, id, old.map(|b| *b));
+                }
+                Undo::Token(id, old) => {
+                    set(&mut self.state.tables.tokens, id, old.map(|b| *b));
+                }
                 Undo::AddressGiven(key, old) => {
                     set(&mut self.state.tables.addresses_given, key, old);
                 }
@@ -119,6 +127,16 @@ impl<'a> Txn<'a> {
         self.undo.push(Undo::Revoked(node, old));
     }
 
+    pub(crate) fn set_record(&mut self, node: NodeId, record: Option<NodeRecord>) {
+        let old = set(&mut self.state.tables.records, node, record);
+        self.undo.push(Undo::Record(node, old.map(Box::new)));
+    }
+
+    pub(crate) fn set_token(&mut self, id: TokenId, token: Option<FurtherToken>) {
+        let old = set(&mut self.state.tables.tokens, id, token);
+        self.undo.push(Undo::Token(id, old.map(Box::new)));
+    }
+
     // === nodes ===
 
     pub(crate) fn put_node(&mut self, mut node: Node) {
@@ -133,6 +151,7 @@ impl<'a> Txn<'a> {
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
         self.write_node(id, None);
+        self.set_record(id, None);
     }
 
     fn write_node(&mut self, id: NodeId, new: Option<Node>) {

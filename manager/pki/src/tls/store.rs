@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use tokio::sync::watch;
 
 use super::{ALPN, verify};
 use crate::error::PkiError;
@@ -19,7 +20,13 @@ use crate::identity::NodeIdentity;
 
 /// One value for all parts of a daemon; clones share it.
 #[derive(Debug, Clone)]
-pub struct TlsStore(Arc<ArcSwap<Current>>);
+pub struct TlsStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    current: ArcSwap<Current>,
+    swaps: watch::Sender<()>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Current {
@@ -34,7 +41,8 @@ impl TlsStore {
     /// # Errors
     /// [`PkiError::Tls`], [`PkiError::Roots`] when rustls refuses the identity.
     pub fn new(identity: NodeIdentity) -> Result<Self, PkiError> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Current::new(identity)?))))
+        let current = ArcSwap::from_pointee(Current::new(identity)?);
+        Ok(Self(Arc::new(Shared { current, swaps: watch::Sender::default() })))
     }
 
     /// Uses `identity` for every connection made from now on.
@@ -42,17 +50,23 @@ impl TlsStore {
     /// # Errors
     /// As [`TlsStore::new`]; the old identity then stays.
     pub fn swap(&self, identity: NodeIdentity) -> Result<(), PkiError> {
-        self.0.store(Arc::new(Current::new(identity)?));
+        self.0.current.store(Arc::new(Current::new(identity)?));
+        self.0.swaps.send_replace(());
         Ok(())
+    }
+
+    /// Changes with each swap.
+    pub fn swaps(&self) -> watch::Receiver<()> {
+        self.0.swaps.subscribe()
     }
 
     /// The identity that new connections use.
     pub fn identity(&self) -> NodeIdentity {
-        self.0.load().identity.clone()
+        self.0.current.load().identity.clone()
     }
 
     pub(crate) fn current(&self) -> Arc<Current> {
-        self.0.load_full()
+        self.0.current.load_full()
     }
 }
 
