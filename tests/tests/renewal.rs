@@ -13,6 +13,7 @@ use swarmnet_agent::local::Standing;
 use swarmnet_agent::managers::ManagerPool;
 use swarmnet_agent::renew::{self, Renewal};
 use swarmnet_agent::session::{self, Applied, SessionConfig};
+use swarmnet_manager::raft::Keyring;
 use swarmnet_manager::{InitConfig, Manager, ManagerConfig, Routes};
 use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, TlsStore};
 use swarmnet_proto::v1;
@@ -40,7 +41,8 @@ struct Node {
     supervisor: Supervisor,
     dir: TempDir,
     /// Kept open: the session reads them.
-    _inputs: (watch::Sender<NodeDescription>, watch::Sender<Applied>),
+    #[expect(dead_code, reason = "held, not read")]
+    inputs: (watch::Sender<NodeDescription>, watch::Sender<Applied>),
 }
 
 fn description(name: &str, addr: SocketAddr) -> NodeDescription {
@@ -54,8 +56,11 @@ async fn listener() -> (TcpListener, SocketAddr) {
 }
 
 fn config(dir: &TempDir, tls: &TlsStore, index: NodeIndex, listener: TcpListener) -> ManagerConfig {
+    let raft_dir = dir.path().join("raft");
     ManagerConfig {
-        raft_dir: dir.path().join("raft"),
+        keyring: Keyring::open(&raft_dir, None).expect("keys"),
+        raft_dir,
+        certs: certs(dir),
         tls: tls.clone(),
         index,
         listener,
@@ -102,8 +107,8 @@ impl Node {
         let stop = supervisor.token().clone();
         supervisor.spawn_transient("session", session::run(config, stop.clone()));
         supervisor.spawn_transient("renew", renew::run(renewal, stop));
-        let _inputs = (description, applied);
-        Self { tls, addr, served_by, manager, supervisor, dir, _inputs }
+        let inputs = (description, applied);
+        Self { tls, addr, served_by, manager, supervisor, dir, inputs }
     }
 
     async fn first() -> Self {
@@ -222,7 +227,9 @@ async fn everyone_renews_in_time_and_no_session_or_raft_connection_ends() {
     let opened: Vec<_> = nodes.iter().map(|n| n.served_by.clone()).collect();
     let status = |tls: TlsStore, node: &Node| {
         let mut control = node.control(&tls);
-        async move { control.get_cluster(v1::GetClusterRequest {}).await.map(|s| s.into_inner()) }
+        async move {
+            control.get_cluster(v1::GetClusterRequest {}).await.map(tonic::Response::into_inner)
+        }
     };
     let term = status(nodes[0].tls.clone(), &nodes[0]).await.expect("answers").term;
 
