@@ -61,7 +61,7 @@ pub(crate) fn machine_at(addr: IpAddr) -> Option<usize> {
 
 #[derive(Debug)]
 enum Event {
-    Deliver { envelope: Envelope, life: u64 },
+    Deliver { envelope: Box<Envelope>, life: u64 },
     Tick { machine: usize },
     Echo { machine: usize, life: u64, target: Target, answered: bool },
     Fault,
@@ -276,7 +276,7 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Deliver { envelope, life } => self.deliver(envelope, life),
+            Event::Deliver { envelope, life } => self.deliver(*envelope, life),
             Event::Tick { machine } => {
                 self.tick(machine);
                 self.push(TICK_MS, Event::Tick { machine });
@@ -464,7 +464,7 @@ impl World {
         let life = self.life(envelope.to);
         let arrivals = self.network.arrivals(link, &envelope.packet, self.now, &mut self.rng);
         for at in arrivals {
-            let envelope = envelope.clone();
+            let envelope = Box::new(envelope.clone());
             self.push(at - self.now, Event::Deliver { envelope, life });
         }
     }
