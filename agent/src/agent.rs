@@ -420,13 +420,14 @@ impl Session for Agent {
         let complaints = round.iter().flat_map(|r| r.status.complaints());
         let identity = inner.pool.tls().map(|tls| tls.identity());
         let of_clock = identity.as_ref().and_then(|i| renew::complaint(i, SystemTime::now()));
+        let trouble = inner.pool.trouble().map(|why| format!("no manager serves this node: {why}"));
         AgentStatus {
             name: inner.config.name.clone(),
             view_revision: view.as_ref().map_or(0, |v| v.revision.0),
             applied_revision: inner.applied.borrow().revision,
             manager: inner.served_by.borrow().clone(),
             repaired: round.as_ref().map_or(0, |r| r.status.repaired),
-            problems: of_clock.into_iter().chain(complaints.cloned()).collect(),
+            problems: of_clock.into_iter().chain(trouble).chain(complaints.cloned()).collect(),
             certificate: identity.as_ref().map(OwnCertificate::of),
             peers: liveness::words(&inner.liveness.borrow(), view.as_deref()),
         }

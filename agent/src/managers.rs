@@ -25,6 +25,8 @@ struct Known {
     /// Index of the one to use, in both.
     at: usize,
     channels: BTreeMap<SocketAddr, Channel>,
+    /// Why no manager serves this node.
+    trouble: Option<String>,
 }
 
 /// See the module.
@@ -38,15 +40,12 @@ impl ManagerPool {
 
     /// This node is in a cluster now, with these managers, asked in this order.
     pub fn enter(&self, standing: Standing, tls: TlsStore, addrs: Vec<SocketAddr>) {
-        let channels = BTreeMap::new();
-        *self.known() =
-            Some(Known { standing, tls: Some(tls), addrs, hints: Vec::new(), at: 0, channels });
+        *self.known() = Some(Known::new(standing, Some(tls), addrs));
     }
 
     /// This node is in a cluster, and cannot call anybody before it is unlocked.
     pub fn enter_locked(&self, standing: Standing) {
-        let (addrs, hints, channels) = (Vec::new(), Vec::new(), BTreeMap::new());
-        *self.known() = Some(Known { standing, tls: None, addrs, hints, at: 0, channels });
+        *self.known() = Some(Known::new(standing, None, Vec::new()));
     }
 
     pub fn leave(&self) {
@@ -117,6 +116,18 @@ impl ManagerPool {
         }
     }
 
+    /// Why no manager serves this node; `None` when one does.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        if let Some(known) = self.known().as_mut() {
+            known.trouble = trouble;
+        }
+    }
+
+    /// What an operator is to know of the way to the managers.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.known().as_ref().and_then(|k| k.trouble.clone())
+    }
+
     /// This node is a manager that waits for the operator's key.
     pub fn is_locked(&self) -> bool {
         self.known().as_ref().is_some_and(|k| k.tls.is_none())
@@ -128,6 +139,11 @@ impl ManagerPool {
 }
 
 impl Known {
+    fn new(standing: Standing, tls: Option<TlsStore>, addrs: Vec<SocketAddr>) -> Self {
+        let (hints, channels) = (Vec::new(), BTreeMap::new());
+        Self { standing, tls, addrs, hints, at: 0, channels, trouble: None }
+    }
+
     fn all(&self) -> impl Iterator<Item = SocketAddr> {
         self.addrs.iter().chain(&self.hints).copied()
     }

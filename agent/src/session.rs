@@ -91,7 +91,9 @@ async fn stay(config: &mut SessionConfig) {
         let begun = Instant::now();
         let ended = one(config, resync).await;
         config.served_by.send_replace(None);
-        tracing::debug!(reason = swarmnet_pki::explain(&ended.status), "the session ended");
+        let reason = swarmnet_pki::explain(&ended.status);
+        tracing::debug!(reason, "the session ended");
+        config.pool.set_trouble(Some(reason));
         resync = ended.gap;
         if let Some(addr) = ended.by.filter(|_| !ended.gap) {
             config.pool.gave_up(addr);
@@ -134,6 +136,7 @@ async fn one(config: &mut SessionConfig, resync: bool) -> Ended {
         Err(_elapsed) => return ended(Status::deadline_exceeded("the manager does not answer")),
     };
     config.served_by.send_replace(Some(addr.to_string()));
+    config.pool.set_trouble(None);
     tracing::info!(manager = %addr, "the session is open");
     match serve(config, incoming, (out, swaps)).await {
         Ok(()) => ended(Status::unavailable("the manager closed the stream")),

@@ -62,10 +62,15 @@ fn listed(token: &FurtherToken, now_ms: u64) -> v1::Token {
 #[tonic::async_trait]
 impl Admission for AdmissionGrpc {
     async fn get_ca(&self, _: Request<v1::GetCaRequest>) -> Answer<v1::CaStatus> {
+        // Without a quorum nothing changes any more: what this manager knows is better than no answer.
+        if let Err(err) = self.writer.raft().barrier().await {
+            tracing::debug!(%err, "tells of the CA without a quorum");
+        }
         self.ca()
     }
 
     async fn rotate_ca(&self, request: Request<v1::RotateCaRequest>) -> Answer<v1::CaStatus> {
+        self.writer.catch_up().await?;
         let cluster = join::cluster(&self.writer)?;
         ca::rotate(&self.writer, &cluster, request.into_inner()).await?;
         self.ca()
@@ -126,6 +131,7 @@ impl Admission for AdmissionGrpc {
         &self,
         _: Request<v1::ListTokensRequest>,
     ) -> Answer<v1::ListTokensResponse> {
+        self.writer.catch_up().await?;
         let now_ms = now_ms();
         let mut tokens: Vec<_> =
             self.writer.read(|s| s.further_tokens().map(|t| listed(t, now_ms)).collect());

@@ -98,8 +98,7 @@ impl Join for JoinGrpc {
         let request = request.into_inner();
         let availability = Option::from(request.availability()).unwrap_or_default();
         // A token that was revoked at another manager a moment ago must not do here, nor a CA that was replaced sign.
-        let caught_up = self.writer.raft().barrier().await;
-        caught_up.map_err(|err| Status::unavailable(err.to_string()))?;
+        self.writer.catch_up().await?;
         let cluster = cluster(&self.writer)?;
         let (role, token) = self.token_of(&cluster, &request.secret)?;
         if request.now_ms != 0 && request.now_ms.abs_diff(now_ms()) > CLOCK_SKEW_MS_MAX {

@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status};
 
 use crate::join;
 use crate::lock;
-use crate::raft::RaftError;
 use crate::raft::backup;
 use crate::writer::Writer;
 
@@ -69,7 +68,7 @@ impl Vault for VaultGrpc {
         _: Request<v1::GetUnlockKeyRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
         // A manager that has just missed a rotation must not hand out the old key.
-        self.writer.raft().barrier().await.map_err(|err| unavailable(&err))?;
+        self.writer.catch_up().await?;
         let lock = join::cluster(&self.writer)?.lock;
         Ok(Response::new(answer(lock::unlock_key(&lock))))
     }
@@ -93,8 +92,8 @@ impl Vault for VaultGrpc {
     type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupChunk, Status>> + Send>>;
 
     async fn backup(&self, _: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
+        self.writer.catch_up().await?;
         let raft = self.writer.raft();
-        raft.barrier().await.map_err(|err| unavailable(&err))?;
         let lock = join::cluster(&self.writer)?.lock;
         let file = raft.state().encoded().map_err(|err| Status::internal(err.to_string()))?;
         let file = backup::write(&file, lock::unlock_key(&lock).as_ref())
@@ -106,8 +105,4 @@ impl Vault for VaultGrpc {
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
-}
-
-fn unavailable(err: &RaftError) -> Status {
-    Status::unavailable(err.to_string())
 }

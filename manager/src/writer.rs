@@ -83,6 +83,21 @@ impl Writer {
         self.raft.state().read(look)
     }
 
+    /// Waits until this manager knows of all that any manager has acknowledged; over an election, as [`write`](Self::write) does.
+    ///
+    /// # Errors
+    /// The user's sentence: there is no quorum.
+    pub(crate) async fn catch_up(&self) -> Result<(), Status> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.raft.barrier().await {
+                Ok(_) => return Ok(()),
+                Err(_) if Instant::now() >= deadline => return Err(no_leader()),
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
     /// Commits a command. When this returns, [`read`](Self::read) sees it.
     ///
     /// # Errors

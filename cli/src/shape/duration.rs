@@ -35,7 +35,8 @@ pub(crate) fn words(seconds: u64) -> String {
     let mut out = String::new();
     for (length, unit) in parts {
         if rest >= length {
-            out += &format!("{}{unit}", rest / length);
+            out.push_str(&(rest / length).to_string());
+            out.push(unit);
             rest %= length;
         }
     }

@@ -31,6 +31,8 @@ impl ControlGrpc {
             let command = Command::RotateToken { role, secret: Secret::new(secret) };
             self.writer.write(command, &request.request_id).await?;
         }
+        // One that was replaced at another manager a moment ago is of no use.
+        self.writer.catch_up().await?;
         Ok(v1::GetTokenResponse { token: join::token(&self.writer, role)?.to_string() })
     }
 

@@ -15,6 +15,8 @@ const ROTATION_MAX: Duration = Duration::from_secs(20);
 /// 10 s as the token says, the verdict on a crashed node, and the leader's next look.
 const GONE_MAX: Duration = Duration::from_secs(40);
 const DAY: Duration = Duration::from_hours(24);
+const MANAGERS: [&str; 3] = ["m1", "m2", "m3"];
+const TARGET: &str = "manager ca -f {{.Rotation.To.Fingerprint}}";
 
 fn rotates(lab: &Lab, node: &str) -> bool {
     lab.ok(node, "manager ca -f {{.RootRotationInProgress}}") == "true"
@@ -110,11 +112,11 @@ fn a_node_that_is_away_holds_a_rotation_open_over_the_leaders_death() {
     assert!(eventually(ROTATION_MAX, only_a2).is_some(), "{}", missing("m2"));
     let leader = lab.json("m2", "node ls").into_iter().find(|n| n["ManagerStatus"] == "Leader");
     let leader = leader.expect("one leads")["Hostname"].as_str().expect("a name").to_owned();
-    let other = ["m1", "m2", "m3"].into_iter().find(|m| *m != leader).expect("there are three");
+    let other = MANAGERS.into_iter().find(|m| *m != leader).expect("there are three");
     lab.node("kill", &leader);
     // It goes on where it was, and a second rotation takes its place.
     assert!(eventually(ROTATION_MAX, || rotates(&lab, other)).is_some());
-    let target = |node: &str| lab.ok(node, "manager ca -f {{.Rotation.To.Fingerprint}}");
+    let target = |node: &str| lab.ok(node, TARGET);
     let first = target(other);
     lab.ok(other, "manager ca --rotate --detach");
     let second = target(other);
@@ -122,7 +124,15 @@ fn a_node_that_is_away_holds_a_rotation_open_over_the_leaders_death() {
     let text = lab.ok(other, "manager ca");
     assert!(text.contains("waiting for") && text.contains("a2"), "{text}");
 
-    lab.node("start", &leader);
+    // All managers at once: where the rotation is, their logs know.
+    for manager in MANAGERS.iter().filter(|m| **m != leader) {
+        lab.node("kill", manager);
+    }
+    for manager in MANAGERS {
+        lab.node("start", manager);
+    }
+    let kept = || stdout(&lab.swarmnet(other, TARGET)).trim() == second;
+    assert!(eventually(ROTATION_MAX, kept).is_some(), "the rotation goes on");
     lab.node("start", "a2");
     let done = || !rotates(&lab, other);
     assert!(eventually(ROTATION_MAX, done).is_some(), "{}", lab.ok(other, "manager ca"));
@@ -160,6 +170,27 @@ fn tokens_end_by_time_use_or_word_and_ephemeral_nodes_go() {
     assert!(known());
     lab.node("crash", "a1");
     assert!(eventually(GONE_MAX, || !known()).is_some(), "{}", lab.ok("m1", "node ls"));
+}
+
+/// Nodes that took part in a rotation do not trust the CA of an earlier backup any more.
+#[test]
+fn after_the_restore_of_a_backup_from_before_a_rotation_nodes_say_what_to_do() {
+    let lab = Lab::up("before", "--managers 1 --agents 1");
+    let file = lab.folder().join("cluster.backup");
+    let file = file.to_str().expect("UTF-8");
+    lab.ok("m1", &format!("manager backup {file}"));
+    let (old, old_token) = (fingerprint(&lab, "m1"), lab.ok("m1", "manager token worker -q"));
+    lab.ok("m1", "manager ca --rotate");
+    assert_ne!(fingerprint(&lab, "m1"), old);
+    lab.ok("m1", "manager leave --force");
+    lab.ok("m1", &format!("manager restore {file}"));
+    assert_eq!(fingerprint(&lab, "m1"), old);
+    let words = "was restored from a backup of before a rotation of the CA";
+    let told = || lab.ok("a1", "agent status").contains(words);
+    assert!(eventually(ROTATION_MAX, told).is_some(), "{}", lab.ok("a1", "agent status"));
+    lab.ok("a1", "agent leave");
+    lab.ok("a1", &format!("agent join {old_token}"));
+    assert!(!lab.ok("a1", "agent status").contains("no manager serves this node"));
 }
 
 /// A rotation to a CA of which the test has the key, so that it can make the certificate that a node would have after a long sleep.

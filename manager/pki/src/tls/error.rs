@@ -36,7 +36,7 @@ pub enum ConnectError {
     #[error("{addr} closed the connection before it showed who it is")]
     Closed { addr: SocketAddr },
     #[error(
-        "the node at {addr} belongs to another cluster: its certificate is not signed by this cluster's CA"
+        "the node at {addr} belongs to another cluster, or was restored from a backup of before a rotation of the CA: its certificate is not signed by a CA that this node trusts"
     )]
     UnknownCa { addr: SocketAddr },
     #[error("the node at {addr} belongs to another cluster, {seen}; this one is {expected}")]
