@@ -4,8 +4,8 @@
 //! kernel feature is a failure.
 #![forbid(unsafe_code)]
 
-mod drift;
 mod certificates;
+mod drift;
 mod faults;
 mod ingress;
 mod input;
