@@ -41,6 +41,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 struct Agent {
     pool: ManagerPool,
+    tls: TlsStore,
     description: NodeDescription,
     served_by: watch::Sender<Option<String>>,
     view: watch::Sender<Option<Arc<NodeView>>>,
@@ -142,9 +143,10 @@ async fn join_one(channel: &Channel, token: &JoinToken, number: usize) -> Result
     // As an agent does when it enters a cluster.
     managers.shuffle(&mut rand::rng());
     let pool = ManagerPool::default();
-    pool.enter(standing, TlsStore::new(identity)?, managers);
+    let tls = TlsStore::new(identity)?;
+    pool.enter(standing, tls.clone(), managers);
     let (served_by, view) = (watch::Sender::default(), watch::Sender::default());
-    Ok(Agent { pool, description, served_by, view })
+    Ok(Agent { pool, tls, description, served_by, view })
 }
 
 impl Agents {
@@ -159,6 +161,9 @@ impl Agents {
                 view: agent.view.clone(),
                 applied,
                 served_by: agent.served_by.clone(),
+                tls: agent.tls.clone(),
+                // Nobody renews: a run is over long before a certificate is.
+                trust: watch::Sender::default(),
             };
             let stop = self.supervisor.token().clone();
             self.supervisor.spawn_transient("session", session::run(config, stop));
