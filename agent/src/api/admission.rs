@@ -16,15 +16,6 @@ pub struct AdmissionProxy {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Passes on what only a manager's operator may ask.
-macro_rules! manage {
-    ($self:ident, $request:ident, $method:ident) => {{
-        audit(&$request, stringify!($method));
-        $self.cluster.may_write().map_err(|err| refused(&err))?;
-        pass_on!($self, AdmissionClient, $request, $method)
-    }};
-}
-
 impl AdmissionProxy {
     pub fn new(cluster: Cluster) -> Self {
         Self { cluster }
@@ -38,34 +29,34 @@ impl Admission for AdmissionProxy {
     }
 
     async fn rotate_ca(&self, request: Request<v1::RotateCaRequest>) -> Answer<v1::CaStatus> {
-        manage!(self, request, rotate_ca)
+        manage!(self, AdmissionClient, request, rotate_ca)
     }
 
     async fn update_cluster(
         &self,
         request: Request<v1::UpdateClusterRequest>,
     ) -> Answer<v1::UpdateClusterResponse> {
-        manage!(self, request, update_cluster)
+        manage!(self, AdmissionClient, request, update_cluster)
     }
 
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Answer<v1::CreateTokenResponse> {
-        manage!(self, request, create_token)
+        manage!(self, AdmissionClient, request, create_token)
     }
 
     async fn list_tokens(
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Answer<v1::ListTokensResponse> {
-        manage!(self, request, list_tokens)
+        manage!(self, AdmissionClient, request, list_tokens)
     }
 
     async fn remove_token(
         &self,
         request: Request<v1::RemoveTokenRequest>,
     ) -> Answer<v1::RemoveTokenResponse> {
-        manage!(self, request, remove_token)
+        manage!(self, AdmissionClient, request, remove_token)
     }
 }

@@ -13,6 +13,16 @@ macro_rules! pass_on {
         $self.cluster.call(call).await.map(Response::new).map_err(|err| refused(&err))
     }};
 }
+
+/// Passes on what only a manager's operator may ask.
+macro_rules! manage {
+    ($self:ident, $client:ident, $request:ident, $method:ident) => {{
+        audit(&$request, stringify!($method));
+        $self.cluster.may_write().map_err(|err| refused(&err))?;
+        pass_on!($self, $client, $request, $method)
+    }};
+}
+
 mod admission;
 mod control;
 mod message;

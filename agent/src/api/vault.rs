@@ -19,15 +19,6 @@ pub struct VaultProxy {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Passes on what only a manager's operator may ask.
-macro_rules! manage {
-    ($self:ident, $request:ident, $method:ident) => {{
-        audit(&$request, stringify!($method));
-        $self.cluster.may_write().map_err(|err| refused(&err))?;
-        pass_on!($self, VaultClient, $request, $method)
-    }};
-}
-
 impl VaultProxy {
     pub fn new(cluster: Cluster) -> Self {
         Self { cluster }
@@ -40,27 +31,27 @@ impl Vault for VaultProxy {
         &self,
         request: Request<v1::GetUnlockKeyRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, get_unlock_key)
+        manage!(self, VaultClient, request, get_unlock_key)
     }
 
     async fn set_autolock(
         &self,
         request: Request<v1::SetAutolockRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, set_autolock)
+        manage!(self, VaultClient, request, set_autolock)
     }
 
     async fn rotate_unlock_key(
         &self,
         request: Request<v1::RotateUnlockKeyRequest>,
     ) -> Answer<v1::UnlockKeyResponse> {
-        manage!(self, request, rotate_unlock_key)
+        manage!(self, VaultClient, request, rotate_unlock_key)
     }
 
     type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupChunk, Status>> + Send>>;
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
-        let stream = manage!(self, request, backup)?.into_inner();
+        let stream = manage!(self, VaultClient, request, backup)?.into_inner();
         Ok(Response::new(Box::pin(stream)))
     }
 }
