@@ -18,7 +18,9 @@ use rand::seq::SliceRandom;
 
 use crate::forward::Forwarder;
 use crate::names::{Forward, Lookup, RecordKind, SandboxNames};
-use crate::wire::{self, HEADER_LEN, OPT_LEN, Query, UDP_EDNS_MAX_BYTES, WireName, code, flag};
+use crate::wire::{
+    self, HEADER_LEN, OPT_LEN, QUERY_MAX_BYTES, Query, UDP_EDNS_MAX_BYTES, WireName, code, flag,
+};
 
 /// How a query came, which decides how long its answer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) enum Ending {
     NoName,
     Refused,
     Malformed,
+    /// Should have been answered, but no answer could be written.
+    Failed,
 }
 
 #[derive(Debug)]
@@ -67,12 +71,17 @@ pub(crate) fn decide(
         Arrival::Udp => Protocol::Udp,
         Arrival::Tcp => Protocol::Tcp,
     };
+    let malformed = || Decision::Reply {
+        reply: header_only(message, code::FORMAT),
+        ending: Ending::Malformed,
+        truncated: false,
+    };
+    // Its end is missing.
+    if message.len() >= QUERY_MAX_BYTES {
+        return malformed();
+    }
     let Ok(request) = Request::from_bytes(message.to_vec(), peer, protocol) else {
-        return Decision::Reply {
-            reply: header_only(message, code::FORMAT),
-            ending: Ending::Malformed,
-            truncated: false,
-        };
+        return malformed();
     };
     let answering = Answering { request: &request, arrival, names };
     if request.metadata.op_code != OpCode::Query {
@@ -140,12 +149,16 @@ impl Answering<'_> {
         metadata.response_code = rcode;
         metadata.recursion_available = true;
         metadata.authoritative = matches!(ending, Ending::Local | Ending::NoData | Ending::NoName);
-        let reply = self.encode(metadata, records);
+        let Some(reply) = self.encode(metadata, records) else {
+            let reply = header_only(self.request.as_slice(), code::SERVER_FAILURE);
+            return Decision::Reply { reply, ending: Ending::Failed, truncated: false };
+        };
         let truncated = wire::is_truncated(&reply);
         Decision::Reply { reply, ending, truncated }
     }
 
-    fn encode(&self, metadata: Metadata, records: &[Record]) -> Vec<u8> {
+    /// `None` when hickory cannot; the one who counts says so, within limits: it may happen with every packet.
+    fn encode(&self, metadata: Metadata, records: &[Record]) -> Option<Vec<u8>> {
         let limit_bytes = match self.arrival {
             Arrival::Udp => usize::from(self.request.max_payload()).min(UDP_EDNS_MAX_BYTES),
             Arrival::Tcp => usize::from(u16::MAX),
@@ -169,8 +182,8 @@ impl Answering<'_> {
         // A record that did not fit is rolled back, but its bytes stay behind the message's end.
         let end = encoder.offset();
         if let Err(err) = emitted {
-            tracing::warn!(%err, "cannot encode an answer");
-            return header_only(self.request.as_slice(), code::SERVER_FAILURE);
+            tracing::debug!(%err, "cannot encode an answer");
+            return None;
         }
         reply.truncate(end);
         if let Some(opt) = opt {
@@ -178,7 +191,7 @@ impl Answering<'_> {
             // ARCOUNT, which hickory left at 0.
             reply[11] = 1;
         }
-        reply
+        Some(reply)
     }
 }
 

@@ -14,6 +14,7 @@ mod fast;
 pub mod forward;
 mod handler;
 pub mod names;
+mod notice;
 pub mod resolv_conf;
 mod sandbox;
 pub mod server;

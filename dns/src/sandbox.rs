@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::names::SandboxNames;
+use crate::notice::Notices;
 use crate::stats::Stats;
 
 /// Queries of one sandbox that may wait for the slow path at a time; Docker's number. Above it: "server failure" at once.
@@ -18,12 +19,18 @@ pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
     pub(crate) names: ArcSwap<SandboxNames>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) scope: Scope,
 }
 
 impl Sandbox {
-    pub(crate) fn new(id: SandboxId, names: Arc<SandboxNames>, stats: Arc<Stats>) -> Self {
-        Self { id, names: ArcSwap::new(names), stats, scope: Scope::default() }
+    pub(crate) fn new(
+        id: SandboxId,
+        names: Arc<SandboxNames>,
+        stats: Arc<Stats>,
+        notices: Arc<Notices>,
+    ) -> Self {
+        Self { id, names: ArcSwap::new(names), stats, notices, scope: Scope::default() }
     }
 }
 
@@ -31,6 +38,8 @@ impl Sandbox {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
     workers: TaskTracker,
+    /// Of those: the ones that [`Scope::is_full`] counts.
+    queries: TaskTracker,
     ended: CancellationToken,
 }
 
@@ -44,8 +53,13 @@ impl Scope {
         });
     }
 
+    /// Likewise for a query that waits for upstream resolvers.
+    pub(crate) fn spawn_query(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(self.queries.track_future(work));
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.workers.len() >= SLOW_QUERIES_MAX
+        self.queries.len() >= SLOW_QUERIES_MAX
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -8,30 +8,52 @@ use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use swarmnet_types::SandboxId;
 use tokio::sync::mpsc;
 
 use crate::NameServerError;
 use crate::fast::FastPath;
 use crate::names::{Forward, SandboxNames};
+use crate::notice::Notices;
 use crate::sandbox::Sandbox;
-use crate::slow::{QUEUE_MAX, SlowPath, TcpLimits};
+use crate::slow::{Connections, Limits, QUEUE_MAX, SlowPath, TcpRules};
 use crate::stats::{Stats, StatsSnapshot};
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// TCP clients of one sandbox at a time; above it the quietest is cut off. Each costs a file descriptor.
+    /// TCP clients of one sandbox at a time; above it silent ones make room. Each costs a file descriptor.
     pub tcp_connections_max: usize,
+    /// TCP clients of all sandboxes at a time. At most a quarter of what the process may open counts, see [`NameServer::start`].
+    pub tcp_connections_total_max: usize,
     /// How long a TCP client may be silent, and how long one query or answer may take.
     pub tcp_idle: Duration,
+    /// How long a TCP client may let us wait when others want its place.
+    pub tcp_grace: Duration,
 }
 
-/// 256 connections: far above what resolvers open, and 100 sandboxes stay below a daemon's usual limit of file descriptors.
-/// 10 s: RFC 7766 §6.2.3 asks for "a few seconds".
+/// 1,024 connections: a thousand clients at once are all heard. 16,384 in all: a quarter of the unit's `LimitNOFILE`, and 64 MiB
+/// at most, see `slow/tcp.rs`. 10 s: RFC 7766 §6.2.3 asks for "a few seconds". 500 ms: a client on the sandbox's loopback asks
+/// as soon as it is connected.
 impl Default for Config {
     fn default() -> Self {
-        Self { tcp_connections_max: 256, tcp_idle: Duration::from_secs(10) }
+        Self {
+            tcp_connections_max: 1024,
+            tcp_connections_total_max: 16_384,
+            tcp_idle: Duration::from_secs(10),
+            tcp_grace: Duration::from_millis(500),
+        }
     }
+}
+
+/// The share of the process's file descriptors that TCP clients may take: the other parts of a daemon need theirs.
+const FILES_SHARE: u64 = 4;
+
+/// How many TCP clients there may be in all.
+fn tcp_total(config: &Config) -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = usize::try_from(files / FILES_SHARE).unwrap_or(usize::MAX);
+    config.tcp_connections_total_max.min(share).max(1)
 }
 
 /// See [`NameServer::start`].
@@ -39,17 +61,28 @@ impl Default for Config {
 pub struct NameServer;
 
 impl NameServer {
-    /// Starts the threads, which serve nothing yet.
+    /// Starts the threads, which serve nothing yet. Whoever wants many TCP clients raises the process's soft limit on open files
+    /// before.
     ///
     /// # Errors
     /// [`NameServerError::Start`] when the system gives no thread, epoll or eventfd.
     pub fn start(config: &Config) -> Result<Handle, NameServerError> {
         let (to_slow, queries) = mpsc::channel(QUEUE_MAX);
-        let limits =
-            TcpLimits { connections_max: config.tcp_connections_max, idle: config.tcp_idle };
-        let slow = SlowPath::start(queries, limits)?;
+        let limits = Limits {
+            per_sandbox: config.tcp_connections_max,
+            total: tcp_total(config),
+            grace: config.tcp_grace,
+        };
+        let rules = TcpRules { connections: Connections::new(limits), idle: config.tcp_idle };
+        let slow = SlowPath::start(queries, rules)?;
         let fast = FastPath::start(to_slow)?;
-        Ok(Handle { fast, slow, stats: Arc::default(), sandboxes: Mutex::default() })
+        Ok(Handle {
+            fast,
+            slow,
+            stats: Arc::default(),
+            notices: Arc::default(),
+            sandboxes: Mutex::default(),
+        })
     }
 }
 
@@ -62,6 +95,7 @@ pub struct Handle {
     fast: FastPath,
     slow: SlowPath,
     stats: Arc<Stats>,
+    notices: Arc<Notices>,
     sandboxes: Mutex<BTreeMap<SandboxId, Arc<Sandbox>>>,
 }
 
@@ -85,7 +119,8 @@ impl Handle {
         let Entry::Vacant(vacant) = sandboxes.entry(key) else {
             return Err(NameServerError::Served { sandbox: key });
         };
-        let sandbox = Arc::new(Sandbox::new(key, names, Arc::clone(&self.stats)));
+        let (stats, notices) = (Arc::clone(&self.stats), Arc::clone(&self.notices));
+        let sandbox = Arc::new(Sandbox::new(key, names, stats, notices));
         self.slow.serve(Arc::clone(&sandbox), tcp)?;
         if let Err(err) = self.fast.add(Arc::clone(&sandbox), udp) {
             self.slow.end(sandbox)?;

@@ -55,6 +55,8 @@ counters! {
     overloaded,
     /// Not answered at all: responses sent to us, scraps, queries that found the way to the slow path full.
     dropped,
+    /// Answers that could not be encoded, or that the socket did not take.
+    unsent,
     /// Answers by UDP that were cut: the client asks again by TCP.
     truncated,
 }

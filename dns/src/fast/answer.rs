@@ -52,7 +52,13 @@ impl Answerer {
                 return Verdict::Drop;
             }
         };
-        if query.class != CLASS_IN || query.edns.is_some_and(|edns| edns.version != 0) {
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            // RFC 6891 §6.1.3: the answer's own OPT says which version there is.
+            wire::write_error(message, &query, code::BAD_VERSION, out);
+            self.tally.malformed += 1;
+            return Verdict::Answered;
+        }
+        if query.class != CLASS_IN {
             return Verdict::Slow;
         }
         let found = names.lookup(&query.name, RecordKind::from_wire(query.kind));

@@ -12,17 +12,17 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrLike, recvmmsg};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
+use crate::wire::QUERY_MAX_BYTES;
+
 /// Datagrams per call.
 const BATCH: usize = 32;
-/// Room for one query. Longer ones are cut by the kernel, fail to parse and get "malformed": a query of one question needs
-/// at most 284 bytes, and options of reasonable clients a few dozen.
-const QUERY_MAX_BYTES: usize = 1536;
-
-/// Whether the socket may hold more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Received {
-    Full,
-    Drained,
+/// What one turn did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// The batch was full: the socket may hold more.
+    pub(super) full: bool,
+    /// Answers that the socket did not take.
+    pub(super) unsent: u64,
 }
 
 /// `S` is the family's address: `SockaddrIn` or `SockaddrIn6`.
@@ -52,15 +52,14 @@ impl<S: SockaddrLike + Copy + Into<SocketAddr>> Batch<S> {
         &mut self,
         socket: &UdpSocket,
         answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>) -> bool,
-    ) -> Result<Received, Errno> {
+    ) -> Result<Turn, Errno> {
         self.peers.clear();
         let count = match self.receive(socket, answer) {
             Ok(count) => count,
             Err(Errno::EAGAIN | Errno::EINTR) => 0,
             Err(errno) => return Err(errno),
         };
-        self.send(socket);
-        Ok(if count == BATCH { Received::Full } else { Received::Drained })
+        Ok(Turn { full: count == BATCH, unsent: self.send(socket) })
     }
 
     fn receive(
@@ -88,7 +87,8 @@ impl<S: SockaddrLike + Copy + Into<SocketAddr>> Batch<S> {
         Ok(count)
     }
 
-    fn send(&mut self, socket: &UdpSocket) {
+    /// Returns how many could not be sent.
+    fn send(&mut self, socket: &UdpSocket) -> u64 {
         let mut control: [SendAncillaryBuffer<'_, '_, '_>; BATCH] =
             std::array::from_fn(|_| SendAncillaryBuffer::default());
         let slices: [[IoSlice<'_>; 1]; BATCH] =
@@ -101,11 +101,14 @@ impl<S: SockaddrLike + Copy + Into<SocketAddr>> Batch<S> {
             .map(|((peer, slice), control)| MMsgHdr::new_with_addr(peer, slice, control))
             .collect();
         let mut waiting = messages.as_mut_slice();
+        let mut unsent = 0;
         while !waiting.is_empty() {
+            let sent = sendmmsg(socket, waiting, SendFlags::DONTWAIT).unwrap_or(0);
             // An error is about the first message: skip it, the others may still go out.
-            let done = sendmmsg(socket, waiting, SendFlags::DONTWAIT).unwrap_or(1).max(1);
-            waiting = &mut waiting[done..];
+            unsent += u64::from(sent == 0);
+            waiting = &mut waiting[sent.max(1)..];
         }
+        unsent
     }
 }
 

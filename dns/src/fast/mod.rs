@@ -25,7 +25,7 @@ use swarmnet_types::SandboxId;
 
 use crate::NameServerError;
 use crate::sandbox::Sandbox;
-use batch::{Batch, Received};
+use batch::Batch;
 
 /// epoll's word for the eventfd that announces commands; sockets count up from 1.
 const WAKE: u64 = 0;
@@ -248,8 +248,12 @@ impl Worker {
                 batches.v4.turn(&socket.udp, answer)
             };
             match more {
-                Ok(Received::Full) => {}
-                Ok(Received::Drained) => break,
+                Ok(turn) => {
+                    answerer.tally.unsent += turn.unsent;
+                    if !turn.full {
+                        break;
+                    }
+                }
                 Err(errno) => {
                     tracing::debug!(sandbox = %socket.sandbox.id, %errno, "names socket");
                     break;

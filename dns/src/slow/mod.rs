@@ -5,24 +5,27 @@
 //! the end of a sandbox is acknowledged, no worker and no socket of it is left. A single-threaded runtime is faster here
 //! than several threads (a quarter, measured), and the work waits rather than computes.
 
+mod connections;
 mod tcp;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use crate::NameServerError;
 use crate::fast::SlowQuery;
-use crate::forward::{Asked, Source};
-use crate::handler::{Arrival, Decision, Ending, decide, header_only};
+use crate::forward::{Asked, Forwarder, Source};
+use crate::handler::{Arrival, Decision, Ending, decide};
 use crate::sandbox::Sandbox;
 use crate::stats::{Stats, bump};
-use crate::wire::code;
+use crate::wire::{code, error_reply};
 
-pub(crate) use tcp::TcpLimits;
+pub(crate) use connections::{Connections, Limits};
+pub(crate) use tcp::TcpRules;
 
 /// Queries between the two threads; when it is full, further ones are dropped and the clients ask again.
 pub(crate) const QUEUE_MAX: usize = 1024;
@@ -45,7 +48,7 @@ pub(crate) struct SlowPath {
 impl SlowPath {
     pub(crate) fn start(
         queries: mpsc::Receiver<SlowQuery>,
-        limits: TcpLimits,
+        rules: TcpRules,
     ) -> Result<Self, NameServerError> {
         let thread_name = "names-slow";
         let start_error = |err| NameServerError::Start { thread: thread_name, err };
@@ -56,7 +59,7 @@ impl SlowPath {
         let (commands, inbox) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name(thread_name.to_owned())
-            .spawn(move || runtime.block_on(run(inbox, queries, limits)))
+            .spawn(move || runtime.block_on(run(inbox, queries, rules)))
             .map_err(start_error)?;
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
@@ -100,14 +103,14 @@ impl Drop for SlowPath {
 async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
     mut queries: mpsc::Receiver<SlowQuery>,
-    limits: TcpLimits,
+    rules: TcpRules,
 ) {
     loop {
         tokio::select! {
             biased;
             // cancel-safe: `recv` of both channels loses nothing.
             command = commands.recv() => match command {
-                Some(command) => obey(command, limits).await,
+                Some(command) => obey(command, &rules).await,
                 None => return,
             },
             Some(query) = queries.recv() => accept(query),
@@ -116,12 +119,12 @@ async fn run(
 }
 
 /// A caller that is gone needs no answer.
-async fn obey(command: Command, limits: TcpLimits) {
+async fn obey(command: Command, rules: &TcpRules) {
     match command {
         Command::Serve { sandbox, listener, done } => {
             let result = tokio::net::TcpListener::from_std(listener).map(|listener| {
                 let scope = sandbox.scope.clone();
-                scope.spawn(tcp::serve(listener, sandbox, limits));
+                scope.spawn(tcp::serve(listener, sandbox, rules.clone()));
             });
             let _ = done.send(result);
         }
@@ -138,61 +141,69 @@ fn accept(query: SlowQuery) {
     if sandbox.scope.has_ended() {
         return;
     }
+    let stats = Arc::clone(&sandbox.stats);
     let send = move |reply: &[u8]| {
         // The socket is non-blocking: a full buffer loses the answer, as the network might.
-        if let Some(socket) = socket.upgrade() {
-            let _ = socket.send_to(reply, peer);
+        if socket.upgrade().is_some_and(|socket| socket.send_to(reply, peer).is_err()) {
+            bump(&stats.unsent);
         }
     };
-    if let Some(reply) = overloaded(&sandbox, &message) {
-        return send(&reply);
-    }
-    let scope = sandbox.scope.clone();
-    scope.spawn(async move {
-        if let Some(reply) = answer(&sandbox, message, peer, Arrival::Udp).await {
-            send(&reply);
+    match answer(&sandbox, message, peer, Arrival::Udp) {
+        Answer::Ready(reply) => send(&reply),
+        Answer::Silence => {}
+        Answer::Outside(asked, forwarder) => {
+            let scope = sandbox.scope.clone();
+            scope.spawn_query(async move { send(&relay(&sandbox, &asked, &forwarder).await) });
         }
-    });
-}
-
-/// "Server failure" when the sandbox has too many queries waiting to take another.
-fn overloaded(sandbox: &Sandbox, message: &[u8]) -> Option<Vec<u8>> {
-    if !sandbox.scope.is_full() {
-        return None;
     }
-    bump(&sandbox.stats.overloaded);
-    Some(header_only(message, code::SERVER_FAILURE))
 }
 
-/// The answer to one message, if it gets one.
-async fn answer(
-    sandbox: &Arc<Sandbox>,
-    message: Vec<u8>,
-    peer: SocketAddr,
-    arrival: Arrival,
-) -> Option<Vec<u8>> {
+/// What becomes of one message.
+enum Answer {
+    Ready(Vec<u8>),
+    /// It gets none.
+    Silence,
+    /// Has to be asked for, see [`relay`].
+    Outside(Asked, Arc<Forwarder>),
+}
+
+/// The answer to one message, as far as it is known here. Never waits.
+fn answer(sandbox: &Sandbox, message: Vec<u8>, peer: SocketAddr, arrival: Arrival) -> Answer {
     let stats = &sandbox.stats;
-    let decision = decide(&message, peer, arrival, &sandbox.names.load());
-    match decision {
+    match decide(&message, peer, arrival, &sandbox.names.load()) {
         Decision::Silent => {
             bump(&stats.dropped);
-            None
+            Answer::Silence
         }
         Decision::Reply { reply, ending, truncated } => {
             count(stats, ending, truncated);
-            Some(reply)
+            if ending == Ending::Failed
+                && let Some(held_back) = sandbox.notices.encode.due(Instant::now())
+            {
+                tracing::warn!(sandbox = %sandbox.id, held_back, "answers that cannot be encoded");
+            }
+            Answer::Ready(reply)
+        }
+        // So many wait already that this one would wait for nothing.
+        Decision::Forward { query, .. } if sandbox.scope.is_full() => {
+            bump(&stats.overloaded);
+            Answer::Ready(error_reply(&message, &query, code::SERVER_FAILURE))
         }
         Decision::Forward { query, forwarder } => {
             let limit_bytes = match arrival {
                 Arrival::Udp => query.udp_limit_bytes(),
                 Arrival::Tcp => usize::from(u16::MAX),
             };
-            let asked = Asked { message: message.into(), query: *query, limit_bytes };
-            let relayed = forwarder.relay(&asked, &sandbox.scope).await;
-            count_relayed(stats, relayed.source, relayed.truncated);
-            Some(relayed.reply)
+            Answer::Outside(Asked { message: message.into(), query: *query, limit_bytes }, forwarder)
         }
     }
+}
+
+/// Asks upstream resolvers.
+async fn relay(sandbox: &Sandbox, asked: &Asked, forwarder: &Arc<Forwarder>) -> Vec<u8> {
+    let relayed = forwarder.relay(asked, &sandbox.scope).await;
+    count_relayed(&sandbox.stats, relayed.source, relayed.truncated);
+    relayed.reply
 }
 
 fn count(stats: &Stats, ending: Ending, truncated: bool) {
@@ -202,6 +213,7 @@ fn count(stats: &Stats, ending: Ending, truncated: bool) {
         Ending::NoName => &stats.nxdomain,
         Ending::Refused => &stats.refused,
         Ending::Malformed => &stats.malformed,
+        Ending::Failed => &stats.unsent,
     });
     if truncated {
         bump(&stats.truncated);

@@ -1,185 +1,154 @@
 //! DNS by TCP (RFC 7766): two bytes of length before each message, several queries on one connection, answered as they are
 //! ready.
 //!
-//! A silent client costs one connection for the idle time and nothing else. A sandbox has a bounded number of them; when it
-//! is full, the one that has been quiet for longest makes room, so that idle clients cannot lock out others (CVE-2024-8418).
+//! What a connection may hold of our memory is bounded: its task (below 2 KiB), one query as far as it has come (at most
+//! [`QUERY_MAX_BYTES`], claimed as the bytes come, not when a length is promised), one local answer on its way out (at most
+//! 64 KiB), and the queries that it has at upstream resolvers, which the sandbox's limit on waiting queries counts. Silent
+//! clients cost 4 KiB each: 4 MiB for a full sandbox, 64 MiB for the most clients of all sandboxes.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
-use super::{answer, overloaded};
+use super::connections::{Connections, Place};
+use super::{Answer, answer, relay};
 use crate::handler::Arrival;
 use crate::sandbox::Sandbox;
+use crate::wire::QUERY_MAX_BYTES;
 
-/// Queries of one connection in work at a time; further ones wait in the client's socket.
-const PIPELINE_MAX: usize = 32;
+/// Queries of one connection at upstream resolvers at a time; further ones wait in the client's socket.
+const PIPELINE_MAX: u32 = 32;
 /// Pause after `accept` failed for want of file descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Room claimed for a query before its bytes have come.
+const QUERY_USUAL_BYTES: usize = 128;
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TcpLimits {
-    /// Connections of one sandbox.
-    pub(crate) connections_max: usize,
+/// What the listeners of all sandboxes go by.
+#[derive(Debug, Clone)]
+pub(crate) struct TcpRules {
+    pub(crate) connections: Arc<Connections>,
     /// Between two queries, for one whole query to arrive, and for one answer to be taken.
     pub(crate) idle: Duration,
 }
 
-/// One open connection, as the listener sees it.
-struct Connection {
-    closed: CancellationToken,
-    activity: Arc<Activity>,
-}
-
-/// When a connection last did something, in milliseconds since its listener's start.
-struct Activity {
-    epoch: Instant,
-    last_ms: AtomicU64,
-}
-
-impl Activity {
-    fn touch(&self) {
-        self.last_ms.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-}
-
-/// Accepts connections until its scope ends.
-pub(super) async fn serve(listener: TcpListener, sandbox: Arc<Sandbox>, limits: TcpLimits) {
-    let epoch = Instant::now();
-    let mut connections: Vec<Connection> = Vec::new();
+/// Accepts connections until its scope ends. At the limit one client waits here for a place, others in the listener's queue,
+/// where they cost no file descriptor of ours.
+pub(super) async fn serve(listener: TcpListener, sandbox: Arc<Sandbox>, rules: TcpRules) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(err) => {
-                tracing::warn!(sandbox = %sandbox.id, %err, "cannot accept a names client");
+                tracing::debug!(sandbox = %sandbox.id, %err, "cannot accept a names client");
+                if let Some(held_back) = sandbox.notices.accept.due(Instant::now()) {
+                    tracing::warn!(sandbox = %sandbox.id, %err, held_back, "cannot accept names clients");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        make_room(&mut connections, limits.connections_max);
-        let activity = Arc::new(Activity { epoch, last_ms: AtomicU64::new(0) });
-        activity.touch();
-        let closed = CancellationToken::new();
-        let whole = Client { sandbox: Arc::clone(&sandbox), peer, limits };
-        let scope = sandbox.scope.clone();
-        let worker = whole.run(stream, Arc::clone(&activity), closed.clone());
-        connections.push(Connection { closed, activity });
-        scope.spawn(worker);
+        let place = rules.connections.place(sandbox.id).await;
+        sandbox.scope.spawn(run(stream, peer, Arc::clone(&sandbox), (place, rules.idle)));
     }
 }
 
-/// Forgets closed connections and, at the limit, closes the quietest.
-fn make_room(connections: &mut Vec<Connection>, connections_max: usize) {
-    if connections.len() < connections_max {
-        return;
-    }
-    connections.retain(|connection| !connection.closed.is_cancelled());
-    if connections.len() < connections_max {
-        return;
-    }
-    let quietest = connections
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, connection)| connection.activity.last_ms.load(Ordering::Relaxed));
-    if let Some((index, _)) = quietest {
-        connections.swap_remove(index).closed.cancel();
-    }
+/// Serves one connection until the client leaves, is silent or slow, or it has to make room.
+async fn run(
+    stream: TcpStream,
+    peer: SocketAddr,
+    sandbox: Arc<Sandbox>,
+    (place, idle): (Place, Duration),
+) {
+    let (read, write) = stream.into_split();
+    let client = Arc::new(Client { write: Mutex::new(write), place, sandbox, peer, idle });
+    let closed = client.place.closed.clone();
+    // How a connection ends is the client's business. cancel-safe: what is dropped is all there is of it.
+    drop(closed.run_until_cancelled(client.read(read)).await);
+    // Workers that still wait for an upstream let go of the connection.
+    closed.cancel();
 }
 
 struct Client {
+    // Dropped before the place: that is free when the file descriptor is closed.
+    write: Mutex<OwnedWriteHalf>,
+    place: Place,
     sandbox: Arc<Sandbox>,
     peer: SocketAddr,
-    limits: TcpLimits,
+    idle: Duration,
 }
 
 impl Client {
-    /// Serves one connection until the client leaves, is silent or slow, or `closed` is cancelled; then cancels `closed`.
-    async fn run(self, stream: TcpStream, activity: Arc<Activity>, closed: CancellationToken) {
-        let _guard = closed.clone().drop_guard();
-        let (read, write) = stream.into_split();
-        // As deep as the pipeline; full, it holds up the workers, they their slots, and those the reader.
-        let (answers, outbox) = mpsc::channel(PIPELINE_MAX);
-        let idle = self.limits.idle;
-        tokio::select! {
-            biased;
-            // cancel-safe: whichever ends first ends the connection.
-            () = closed.cancelled() => {}
-            () = async {
-                let reading = self.read(read, &activity, &closed, answers);
-                let writing = async {
-                    let result = write_all(write, outbox, idle).await;
-                    // After the last answer, or one that was not taken, there is nothing left to read for.
-                    closed.cancel();
-                    result
-                };
-                // How a connection ends is the client's business.
-                let _ = tokio::join!(reading, writing);
-            } => {}
-        }
-    }
-
-    /// Reads queries and has each answered by a worker of its own.
-    async fn read(
-        &self,
-        mut read: OwnedReadHalf,
-        activity: &Activity,
-        closed: &CancellationToken,
-        answers: mpsc::Sender<Vec<u8>>,
-    ) -> io::Result<()> {
-        let pipeline = Arc::new(Semaphore::new(PIPELINE_MAX));
+    /// Reads queries; answers local ones itself and has each other one answered by a worker of its own.
+    async fn read(self: &Arc<Self>, mut read: OwnedReadHalf) -> io::Result<()> {
+        let pipeline = Arc::new(Semaphore::new(PIPELINE_MAX as usize));
         loop {
             let Ok(slot) = Arc::clone(&pipeline).acquire_owned().await else { return Ok(()) };
-            let message = timeout(self.limits.idle, read_message(&mut read)).await??;
-            activity.touch();
-            if let Some(reply) = overloaded(&self.sandbox, &message) {
-                // The writer is gone: so is the connection.
-                if answers.send(reply).await.is_err() {
-                    return Ok(());
+            let Some(message) = timeout(self.idle, read_message(&mut read)).await?? else { break };
+            self.place.asked();
+            let (asked, forwarder) = match answer(&self.sandbox, message, self.peer, Arrival::Tcp) {
+                Answer::Ready(reply) => {
+                    self.write(&reply).await?;
+                    continue;
                 }
-                continue;
-            }
-            let (sandbox, peer) = (Arc::clone(&self.sandbox), self.peer);
-            let (answers, closed) = (answers.clone(), closed.clone());
-            self.sandbox.scope.spawn(async move {
-                let reply = answer(&sandbox, message, peer, Arrival::Tcp);
-                match closed.run_until_cancelled(reply).await {
-                    // Waits with its slot for a client that is slow to read.
-                    Some(Some(reply)) => drop(answers.send(reply).await),
-                    // Not answered: nothing sensible comes over this connection.
-                    Some(None) => closed.cancel(),
-                    None => {}
+                // Not answered: nothing sensible comes over this connection.
+                Answer::Silence => return Ok(()),
+                Answer::Outside(asked, forwarder) => (asked, forwarder),
+            };
+            let client = Arc::clone(self);
+            self.sandbox.scope.spawn_query(async move {
+                let closed = client.place.closed.clone();
+                let work = async {
+                    let reply = relay(&client.sandbox, &asked, &forwarder).await;
+                    client.write(&reply).await
+                };
+                if let Some(Err(_)) = closed.run_until_cancelled(work).await {
+                    closed.cancel();
                 }
                 drop(slot);
             });
         }
+        // Half-closed: what was asked is still answered.
+        drop(pipeline.acquire_many(PIPELINE_MAX).await);
+        Ok(())
+    }
+
+    async fn write(&self, reply: &[u8]) -> io::Result<()> {
+        let len = u16::try_from(reply.len()).map_err(io::Error::other)?;
+        let framed = [&len.to_be_bytes(), reply].concat();
+        let mut write = self.write.lock().await;
+        self.place.writing();
+        timeout(self.idle, write.write_all(&framed)).await??;
+        self.place.answered();
+        Ok(())
     }
 }
 
-async fn read_message(read: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; usize::from(read.read_u16().await?)];
-    read.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-/// Writes answers until there are no more to come or one is not taken in time.
-async fn write_all(
-    mut write: OwnedWriteHalf,
-    mut outbox: mpsc::Receiver<Vec<u8>>,
-    idle: Duration,
-) -> io::Result<()> {
-    while let Some(reply) = outbox.recv().await {
-        let Ok(len) = u16::try_from(reply.len()) else { continue };
-        let framed = [&len.to_be_bytes(), reply.as_slice()].concat();
-        timeout(idle, write.write_all(&framed)).await??;
+/// The next message, or `None` when the client sends no more. Of one longer than any query the rest is read and let go; the
+/// reader of queries refuses what is left.
+async fn read_message(read: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>> {
+    let mut prefix = [0; 2];
+    if read.read(&mut prefix[..1]).await? == 0 {
+        return Ok(None);
     }
-    Ok(())
+    read.read_exact(&mut prefix[1..]).await?;
+    let len = usize::from(u16::from_be_bytes(prefix));
+    let kept = len.min(QUERY_MAX_BYTES);
+    let mut message = Vec::with_capacity(kept.min(QUERY_USUAL_BYTES));
+    read.take(kept as u64).read_to_end(&mut message).await?;
+    let mut rest = len - message.len();
+    let mut scrap = [0; 256];
+    while rest > 0 && message.len() == kept {
+        let room = rest.min(scrap.len());
+        match read.read(&mut scrap[..room]).await? {
+            0 => break,
+            count => rest -= count,
+        }
+    }
+    if rest > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(message)) }
 }

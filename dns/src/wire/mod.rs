@@ -17,6 +17,9 @@ pub(crate) use query::{Query, Reject, question_end};
 pub(crate) const HEADER_LEN: usize = 12;
 /// An OPT record without options: root name, type, class, TTL, RDLENGTH (RFC 6891 §6.1.2). 11 = 1 + 2 + 2 + 4 + 2.
 pub(crate) const OPT_LEN: usize = 11;
+/// Room for one query; what is as long as that is taken for cut, by UDP and by TCP, and is "malformed": a query of one
+/// question needs at most 284 bytes, and options of reasonable clients a few dozen.
+pub(crate) const QUERY_MAX_BYTES: usize = 1536;
 /// Largest answer by UDP to a client that sent no OPT (RFC 1035 §4.2.1).
 pub(crate) const UDP_PLAIN_MAX_BYTES: usize = 512;
 /// Largest answer of ours by UDP, whatever the client offers. The way is the sandbox's loopback: nothing fragments.
@@ -42,6 +45,8 @@ pub(crate) mod code {
     pub(crate) const SERVER_FAILURE: u16 = 2;
     pub(crate) const NAME_ERROR: u16 = 3;
     pub(crate) const REFUSED: u16 = 5;
+    /// Of the extended codes, whose high bits are in OPT (RFC 6891 §6.1.3).
+    pub(crate) const BAD_VERSION: u16 = 16;
 }
 
 pub(crate) mod kind {
@@ -78,17 +83,22 @@ pub(crate) fn opt_record(dnssec_ok: bool, extended_rcode: u8) -> [u8; OPT_LEN] {
 
 /// An answer without records to a query that parsed: header, question, OPT where the query had one.
 pub(crate) fn error_reply(message: &[u8], query: &Query, rcode: u16) -> Vec<u8> {
-    let kept = query.flags & (flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
-    let flags = flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | rcode;
     let mut reply = Vec::with_capacity(query.question_end + OPT_LEN);
+    write_error(message, query, rcode, &mut reply);
+    reply
+}
+
+/// Likewise, into an empty buffer.
+pub(crate) fn write_error(message: &[u8], query: &Query, rcode: u16, reply: &mut Vec<u8>) {
+    let kept = query.flags & (flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+    let flags = flag::RESPONSE | flag::RECURSION_AVAILABLE | kept | (rcode & flag::RCODE);
     reply.extend_from_slice(&query.id.to_be_bytes());
     reply.extend_from_slice(&flags.to_be_bytes());
     reply.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
     reply.extend_from_slice(&message[HEADER_LEN..query.question_end]);
     if let Some(edns) = query.edns {
-        reply.extend_from_slice(&opt_record(edns.dnssec_ok, 0));
+        reply.extend_from_slice(&opt_record(edns.dnssec_ok, (rcode >> 4) as u8));
     }
-    reply
 }
 
 #[cfg(test)]

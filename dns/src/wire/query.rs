@@ -1,7 +1,9 @@
 //! The strict reader of queries: one question, at most one OPT record, nothing else. Whatever does not fit is not answered
 //! here but handed to the slow path, or dropped when answering it could do harm.
 
-use super::{HEADER_LEN, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag, kind, u16_at};
+use super::{
+    HEADER_LEN, QUERY_MAX_BYTES, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag, kind, u16_at,
+};
 
 /// A query of the usual shape.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +47,8 @@ impl Query {
             return Err(Reject::Silent);
         }
         let usual_counts = word(2) == 1 && word(3) == 0 && word(4) == 0 && word(5) <= 1;
-        if flags & (flag::OPCODE | flag::TRUNCATED) != 0 || !usual_counts {
+        let is_cut = message.len() >= QUERY_MAX_BYTES;
+        if flags & (flag::OPCODE | flag::TRUNCATED) != 0 || !usual_counts || is_cut {
             return Err(Reject::Odd);
         }
         let (name, name_end) = WireName::read(message, HEADER_LEN).ok_or(Reject::Odd)?;
