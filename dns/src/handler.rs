@@ -93,6 +93,10 @@ pub(crate) fn decide(
     let [query] = request.queries.queries() else {
         return answering.error(ResponseCode::FormErr, Ending::Malformed);
     };
+    // hickory reads over what lies behind the last record.
+    if wire::records(message).is_none() {
+        return malformed();
+    }
     answering.decide(message, query)
 }
 

@@ -183,32 +183,51 @@ fn the_resolver_answers_at_port_53_from_a_high_port() {
     let ns = TestNetns::new("resolver");
     ns.ip("link set lo up");
     let mut t = Table::new(Family::Netdev, "swarmnet");
-    let rewrites = [17, 6].into_iter().flat_map(|proto| {
-        let rule = |field, from: u16| {
-            Rule::netdev_builder("port").l4proto(proto).matches(&field, key::port(from))
-        };
-        [
-            rule(Load::Dport, 53).set_port(PortEnd::Destination, proto, 40_053).build(),
-            rule(Load::Sport, 40_053).set_port(PortEnd::Source, proto, 53).build(),
-        ]
+    let port = |proto, field, port| {
+        Rule::netdev_builder("port").l4proto(proto).matches(&field, key::port(port))
+    };
+    let answers = [17, 6].map(|proto| {
+        port(proto, Load::Sport, 40_053).set_port(PortEnd::Source, proto, 53).accept().build()
     });
-    t.chain("ports", rewrites.collect());
-    let rules = [Load::IpDaddr, Load::IpSaddr].map(|field| {
-        let resolver = key::ip(ip("127.0.0.11"));
-        Rule::netdev_builder("resolver").matches(&field, resolver).goto("ports").build()
+    let queries = [17, 6].map(|proto| {
+        port(proto, Load::Dport, 53).set_port(PortEnd::Destination, proto, 40_053).build()
     });
+    t.chain("answers", answers.into());
+    t.chain("queries", queries.into());
+    let of = |field| Rule::netdev_builder("resolver").matches(&field, key::ip(ip("127.0.0.11")));
+    let rules = [
+        of(Load::IpSaddr).jump("answers").build(),
+        of(Load::IpDaddr).goto("queries").build(),
+    ];
     t.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), rules.into());
     write(&ns, &t);
     let (resolver, at) = ((ip("127.0.0.11"), 40_053), (ip("127.0.0.11"), 53));
     let both = || [talk_tcp(&ns, resolver, at), talk_udp(&ns, resolver, at)];
     let asker = ip("127.0.0.1");
     assert_eq!(both(), [asker; 2], "untracked");
+    assert!(answered_at_its_own_address(&ns, resolver), "the asker is 127.0.0.11:53 itself");
     let listens = || UdpSocket::bind("0.0.0.0:53").expect("port 53 is free");
     let _workload = ns.netns().run(listens).expect("enter");
     assert_eq!(talk_udp(&ns, resolver, at), asker, "beside a server at port 53");
     ns.sh("nft add table ip other");
     ns.sh("nft 'add chain ip other o { type nat hook output priority -100; }'");
     assert_eq!(both(), [asker; 2], "tracked");
+}
+
+/// Whether a client at 127.0.0.11:53 gets an answer from there by UDP.
+fn answered_at_its_own_address(ns: &TestNetns, resolver: (IpAddr, u16)) -> bool {
+    let bind = |addr: (IpAddr, u16)| ns.netns().run(move || UdpSocket::bind(addr)).expect("enter");
+    let (server, client) = (bind(resolver).expect("free"), bind((resolver.0, 53)).expect("free"));
+    let patience = Some(std::time::Duration::from_secs(2));
+    server.set_read_timeout(patience).expect("set");
+    client.set_read_timeout(patience).expect("set");
+    client.send_to(b"query", (resolver.0, 53)).expect("sent");
+    let mut room = [0; 16];
+    let Ok((_, asker)) = server.recv_from(&mut room) else { return false };
+    server.send_to(b"answer", asker).expect("sent");
+    client.recv_from(&mut room).is_ok_and(|(len, from)| {
+        &room[..len] == b"answer" && from == (resolver.0, 53).into() && asker.port() == 53
+    })
 }
 
 /// Balancing in the caller's sandbox, where the caller is the task itself.

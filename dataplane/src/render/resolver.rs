@@ -5,10 +5,11 @@
 //! where loopback receives them: nothing else of the sandbox's traffic meets a rule, and no connection is tracked. A redirect
 //! in a nat table would do the same at the price of tracking every connection of the sandbox.
 //!
-//! A client may ask from port 53 itself (`dig -b 0.0.0.0#53`), and then the answer goes to port 53: which rewrite a packet meets
-//! follows from the side that the resolver's address stands on. A packet with it on both sides meets both.
+//! A client may ask from port 53 itself (`dig -b 0.0.0.0#53`), even from 127.0.0.11:53, and then the answer goes to port 53. So
+//! what comes from the high port, which only the daemon has, is an answer and never a query, wherever it goes; only what is
+//! no answer may be a query.
 //!
-//! Scale: per sandbox 1 base chain of 2 rules, 1 chain of 2, 1 of 3.
+//! Scale: per sandbox 1 base chain of 2 rules, 2 chains of 2.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,14 +26,13 @@ const QUERIES: &str = "queries";
 pub(crate) fn render(sandbox: &Sandbox) -> Option<Table> {
     let port = sandbox.dns_port?;
     let mut table = Table::new(Family::Netdev, names::TABLE);
-    let with = |field, chain| {
-        Rule::netdev_builder("resolver").matches(&field, key::ip(RESOLVER)).goto(chain).build()
-    };
-    let answers = || with(Load::IpSaddr, ANSWERS);
-    let queries = [key::UDP, key::TCP].map(|proto| query(proto, port));
+    let of_resolver = |field| Rule::netdev_builder("resolver").matches(&field, key::ip(RESOLVER));
     table.chain(ANSWERS, [key::UDP, key::TCP].map(|proto| answer(proto, port)).into());
-    table.chain(QUERIES, queries.into_iter().chain([answers()]).collect());
-    let dispatch = vec![with(Load::IpDaddr, QUERIES), answers()];
+    table.chain(QUERIES, [key::UDP, key::TCP].map(|proto| query(proto, port)).into());
+    let dispatch = vec![
+        of_resolver(Load::IpSaddr).jump(ANSWERS).build(),
+        of_resolver(Load::IpDaddr).goto(QUERIES).build(),
+    ];
     table.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), dispatch);
     Some(table)
 }
@@ -44,5 +44,5 @@ fn query(proto: u8, port: u16) -> Rule {
 
 fn answer(proto: u8, port: u16) -> Rule {
     let rule = Rule::netdev_builder("answer").l4proto(proto).matches(&Load::Sport, key::port(port));
-    rule.set_port(PortEnd::Source, proto, DNS).build()
+    rule.set_port(PortEnd::Source, proto, DNS).accept().build()
 }

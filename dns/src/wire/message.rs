@@ -21,7 +21,7 @@ pub(crate) struct Record {
     pub(crate) data_bytes: usize,
 }
 
-/// All records of a response with one question, or `None` when it is malformed or has bytes behind its end.
+/// All records of a message with one question, or `None` when it is malformed or has bytes behind its end.
 pub(crate) fn records(message: &[u8]) -> Option<Vec<Record>> {
     let mut at = question_end(message)?;
     let mut found = Vec::new();

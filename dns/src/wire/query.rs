@@ -2,7 +2,7 @@
 //! here but handed to the slow path, or dropped when answering it could do harm.
 
 use super::{
-    HEADER_LEN, QUERY_MAX_BYTES, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag, kind, u16_at,
+    HEADER_LEN, OPT_LEN, QUERY_MAX_BYTES, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag, kind, u16_at,
 };
 
 /// A query of the usual shape.
@@ -82,13 +82,24 @@ impl Edns {
         let version = *bytes.get(6)?;
         let dnssec_ok = u16_at(bytes, 7)? & 0x8000 != 0;
         let options_bytes = usize::from(u16_at(bytes, 9)?);
-        (bytes.len() == super::OPT_LEN + options_bytes).then_some(Self {
+        let options = bytes.get(OPT_LEN..)?;
+        (options.len() == options_bytes && are_options(options)).then_some(Self {
             payload_bytes,
             version,
             dnssec_ok,
             has_options: options_bytes > 0,
         })
     }
+}
+
+/// Whether `bytes` are whole options, each behind its code and length (RFC 6891 §6.1.2).
+fn are_options(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Some(len) = u16_at(bytes, 2) else { return false };
+        let Some(rest) = bytes.get(4 + usize::from(len)..) else { return false };
+        bytes = rest;
+    }
+    true
 }
 
 /// The offset behind the only question of a response; `None` when it has none, or several, or a broken one.
