@@ -237,7 +237,7 @@ fn edns() -> Vec<Case> {
 fn each_query_gets_its_answer_by_udp_and_by_tcp_the_same() {
     let served = serve(internal());
     let mut wrong = Vec::new();
-    for (what, bytes, want) in [headers(), names(), kinds(), edns()].concat() {
+    for (what, bytes, want) in [headers(), names(), kinds(), edns()].into_iter().flatten() {
         for (way, answer) in
             [("udp", over_udp(&served, &bytes)), ("tcp", over_tcp(&served, &bytes))]
         {
