@@ -280,7 +280,8 @@ fn answers_by_udp_are_as_long_as_edns_allows() {
     let served = serve(internal());
     let many = asked(&name(&[b"many"]), 1, 1);
     // An OPT counts too: 200 records of 16 bytes, a header of 12, a question of 10.
-    for (payload_bytes, most) in [(0, 512), (511, 512), (512, 512), (1232, 1232), (4096, 4096), (65535, 4096)]
+    for (payload_bytes, most) in
+        [(0, 512), (511, 512), (512, 512), (1232, 1232), (4096, 4096), (65535, 4096)]
     {
         let answer =
             over_udp(&served, &query_with(1, &[&many, &opt(payload_bytes, 0, &[])])).unwrap();

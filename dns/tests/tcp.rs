@@ -45,8 +45,7 @@ fn a_thousand_clients_that_ask_at_the_same_time_are_all_answered() {
     may_open_many_files();
     let served = serve(internal());
     // Connected all before the first one asks.
-    let mut streams: Vec<_> =
-        (0..1000).map(|_| TcpStream::connect(served.addr).unwrap()).collect();
+    let mut streams: Vec<_> = (0..1000).map(|_| TcpStream::connect(served.addr).unwrap()).collect();
     let asked = question("web.", RecordType::A);
     for stream in &mut streams {
         stream.write_all(&framed(&asked.to_vec().unwrap())).unwrap();

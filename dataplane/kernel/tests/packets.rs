@@ -195,39 +195,21 @@ fn the_resolver_answers_at_port_53_from_a_high_port() {
     t.chain("answers", answers.into());
     t.chain("queries", queries.into());
     let of = |field| Rule::netdev_builder("resolver").matches(&field, key::ip(ip("127.0.0.11")));
-    let rules = [
-        of(Load::IpSaddr).jump("answers").build(),
-        of(Load::IpDaddr).goto("queries").build(),
-    ];
+    let rules =
+        [of(Load::IpSaddr).jump("answers").build(), of(Load::IpDaddr).goto("queries").build()];
     t.base_chain("resolver", Hook::device(HookPoint::Ingress, "lo", 0), rules.into());
     write(&ns, &t);
     let (resolver, at) = ((ip("127.0.0.11"), 40_053), (ip("127.0.0.11"), 53));
     let both = || [talk_tcp(&ns, resolver, at), talk_udp(&ns, resolver, at)];
     let asker = ip("127.0.0.1");
     assert_eq!(both(), [asker; 2], "untracked");
-    assert!(answered_at_its_own_address(&ns, resolver), "the asker is 127.0.0.11:53 itself");
+    assert_eq!(talk_udp_from(&ns, at, resolver, at), at.0, "asked from the resolver's own address");
     let listens = || UdpSocket::bind("0.0.0.0:53").expect("port 53 is free");
     let _workload = ns.netns().run(listens).expect("enter");
     assert_eq!(talk_udp(&ns, resolver, at), asker, "beside a server at port 53");
     ns.sh("nft add table ip other");
     ns.sh("nft 'add chain ip other o { type nat hook output priority -100; }'");
     assert_eq!(both(), [asker; 2], "tracked");
-}
-
-/// Whether a client at 127.0.0.11:53 gets an answer from there by UDP.
-fn answered_at_its_own_address(ns: &TestNetns, resolver: (IpAddr, u16)) -> bool {
-    let bind = |addr: (IpAddr, u16)| ns.netns().run(move || UdpSocket::bind(addr)).expect("enter");
-    let (server, client) = (bind(resolver).expect("free"), bind((resolver.0, 53)).expect("free"));
-    let patience = Some(std::time::Duration::from_secs(2));
-    server.set_read_timeout(patience).expect("set");
-    client.set_read_timeout(patience).expect("set");
-    client.send_to(b"query", (resolver.0, 53)).expect("sent");
-    let mut room = [0; 16];
-    let Ok((_, asker)) = server.recv_from(&mut room) else { return false };
-    server.send_to(b"answer", asker).expect("sent");
-    client.recv_from(&mut room).is_ok_and(|(len, from)| {
-        &room[..len] == b"answer" && from == (resolver.0, 53).into() && asker.port() == 53
-    })
 }
 
 /// Balancing in the caller's sandbox, where the caller is the task itself.
@@ -288,10 +270,19 @@ fn talk_tcp(ns: &TestNetns, task: (IpAddr, u16), to: (IpAddr, u16)) -> IpAddr {
 }
 
 fn talk_udp(ns: &TestNetns, task: (IpAddr, u16), to: (IpAddr, u16)) -> IpAddr {
+    let any = if task.0.is_ipv6() { ip("::") } else { ip("0.0.0.0") };
+    talk_udp_from(ns, (any, 0), task, to)
+}
+
+fn talk_udp_from(
+    ns: &TestNetns,
+    from: (IpAddr, u16),
+    task: (IpAddr, u16),
+    to: (IpAddr, u16),
+) -> IpAddr {
     let talk = || {
         let server = UdpSocket::bind(SocketAddr::from(task)).expect("bind");
-        let any = if task.0.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        let client = UdpSocket::bind(any).expect("bind");
+        let client = UdpSocket::bind(SocketAddr::from(from)).expect("bind");
         for socket in [&server, &client] {
             socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
         }

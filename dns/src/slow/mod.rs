@@ -164,7 +164,7 @@ enum Answer {
     /// It gets none.
     Silence,
     /// Has to be asked for, see [`relay`].
-    Outside(Asked, Arc<Forwarder>),
+    Outside(Box<Asked>, Arc<Forwarder>),
 }
 
 /// The answer to one message, as far as it is known here. Never waits.
@@ -194,7 +194,10 @@ fn answer(sandbox: &Sandbox, message: Vec<u8>, peer: SocketAddr, arrival: Arriva
                 Arrival::Udp => query.udp_limit_bytes(),
                 Arrival::Tcp => usize::from(u16::MAX),
             };
-            Answer::Outside(Asked { message: message.into(), query: *query, limit_bytes }, forwarder)
+            {
+                let asked = Asked { message: message.into(), query: *query, limit_bytes };
+                Answer::Outside(asked.into(), forwarder)
+            }
         }
     }
 }

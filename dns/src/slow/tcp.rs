@@ -152,3 +152,19 @@ async fn read_message(read: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>> {
     }
     if rest > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(message)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the module's head says of memory.
+    #[test]
+    fn a_connections_task_is_small() {
+        fn size<F: Future>(
+            _: impl Fn(TcpStream, SocketAddr, Arc<Sandbox>, (Place, Duration)) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(run) < 2048, "{} bytes", size(run));
+    }
+}

@@ -2,7 +2,8 @@
 //! here but handed to the slow path, or dropped when answering it could do harm.
 
 use super::{
-    HEADER_LEN, OPT_LEN, QUERY_MAX_BYTES, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag, kind, u16_at,
+    HEADER_LEN, OPT_LEN, QUERY_MAX_BYTES, UDP_EDNS_MAX_BYTES, UDP_PLAIN_MAX_BYTES, WireName, flag,
+    kind, u16_at,
 };
 
 /// A query of the usual shape.
