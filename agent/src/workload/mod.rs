@@ -26,7 +26,6 @@ use crate::local::error::{LocalError, chain};
 use crate::local::objects::{Owner, SandboxRecord, SandboxState};
 use crate::local::sandboxes::{SandboxWish, Sandboxes};
 use crate::local::{files, process};
-use crate::open_files;
 use crate::paths::SandboxPaths;
 use crate::shim::status::{State, Status};
 use crate::shim::{SHIM, ShimSpec};
@@ -132,7 +131,6 @@ impl Workloads {
         let paths = self.paths(record.id);
         let Some(process) = record.process.clone() else { return Ok(()) };
         let spec = ShimSpec {
-            open_files: open_files::at_start(),
             process: process.spec,
             sandbox: record.name.to_string(),
             hostname: record.hostname.clone(),
