@@ -15,6 +15,7 @@ use swarmnet_proto::Malformed;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::dispatcher_client::DispatcherClient;
 use swarmnet_proto::v1::{agent_message, manager_message};
+use swarmnet_proto::wire::{self, SPOKEN, Spoken};
 use swarmnet_runtime::Backoff;
 use swarmnet_types::{NodeDescription, NodeView};
 use tokio::sync::{mpsc, watch};
@@ -112,6 +113,7 @@ fn hello(config: &SessionConfig, resync: bool) -> v1::Hello {
         have_revision: have,
         description: Some((&*config.description.borrow()).into()),
         tls: Some(renew::shown(&config.tls.identity())),
+        wire: Some(SPOKEN.into()),
     }
 }
 
@@ -192,6 +194,7 @@ async fn serve(
 ) -> Result<(), Broken> {
     let mut beat = interval(HEARTBEAT);
     let mut heard = Instant::now();
+    let mut greeted = false;
     config.applied.mark_changed();
     loop {
         tokio::select! { biased;
@@ -199,6 +202,10 @@ async fn serve(
             said = incoming.next() => match said {
                 Some(Ok(message)) => {
                     heard = Instant::now();
+                    if !greeted {
+                        agree(&message)?;
+                        greeted = true;
+                    }
                     hear(config, message)?;
                 }
                 Some(Err(status)) => return Err(status.into()),
@@ -259,8 +266,19 @@ fn hear(config: &SessionConfig, message: v1::ManagerMessage) -> Result<(), Broke
         Some(manager_message::Message::Trust(trust)) => {
             config.trust.send_replace(Some(trust.try_into()?));
         }
-        Some(manager_message::Message::Heartbeat(_)) | None => {}
+        Some(manager_message::Message::Heartbeat(_) | manager_message::Message::Welcome(_))
+        | None => {}
     }
+    Ok(())
+}
+
+/// Refuses a manager whose first message is of a version that this node does not speak.
+fn agree(first: &v1::ManagerMessage) -> Result<(), Status> {
+    let spoken = match &first.message {
+        Some(manager_message::Message::Welcome(welcome)) => Spoken::only(welcome.wire),
+        _ => Spoken::told(None),
+    };
+    wire::agree("node", "manager", spoken)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use swarmnet_manager_core::{Attach, Command, NoPush, NodeTls, Outcome, Push, Pus
 use swarmnet_pki::Speaker;
 use swarmnet_proto::v1::dispatcher_server::Dispatcher;
 use swarmnet_proto::v1::{agent_message, manager_message};
+use swarmnet_proto::wire::{self, Spoken};
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{
@@ -126,6 +127,8 @@ impl Session {
     /// Takes in what the node says of itself, then sends what it lacks.
     async fn welcome(&mut self, hello: v1::Hello) -> Result<(), Status> {
         let node = self.node;
+        let wire = wire::agree("manager", "node", Spoken::told(hello.wire))?;
+        self.send(manager_message::Message::Welcome(v1::Welcome { wire })).await?;
         if let Some(description) = hello.description {
             let description: NodeDescription = description.try_into()?;
             let known = self.writer.read(|s| {

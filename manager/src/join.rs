@@ -10,6 +10,7 @@ use swarmnet_manager_core::{
 use swarmnet_pki::{Fingerprint, JoinLimiter, JoinSecret, JoinToken, authz};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_server::Join;
+use swarmnet_proto::wire::{self, Spoken};
 use swarmnet_types::{NodeId, Role, TokenId};
 use tonic::{Request, Response, Status};
 
@@ -96,6 +97,7 @@ impl Join for JoinGrpc {
     ) -> Result<Response<v1::JoinResponse>, Status> {
         self.admit(authz::caller(&request).map(|c| c.remote))?;
         let request = request.into_inner();
+        let wire = wire::agree("manager", "node", Spoken::told(request.wire))?;
         let availability = Option::from(request.availability()).unwrap_or_default();
         // A token that was revoked at another manager a moment ago must not do here, nor a CA that was replaced sign.
         self.writer.catch_up().await?;
@@ -128,6 +130,7 @@ impl Join for JoinGrpc {
             ca_pem: issued.roots_pem,
             managers: self.writer.read(|s| s.managers().map(|n| n.addr.to_string()).collect()),
             cluster: cluster.id.as_bytes().to_vec().into(),
+            wire,
         }))
     }
 }

@@ -6,6 +6,7 @@
 
 mod convert;
 mod status;
+pub mod wire;
 
 pub use convert::Malformed;
 pub use status::{refused, sentence};

@@ -112,6 +112,20 @@ async fn a_message_that_makes_no_sense_ends_the_stream_and_changes_nothing() {
     assert_eq!(bench.view.borrow().as_deref(), Some(&fixture::view()));
 }
 
+#[test]
+fn a_manager_whose_version_is_unknown_is_not_listened_to() {
+    let welcome = |wire| said(manager_message::Message::Welcome(v1::Welcome { wire }));
+    assert!(agree(&welcome(1)).is_ok());
+    assert!(agree(&welcome(0)).is_ok());
+    let older = said(manager_message::Message::Heartbeat(v1::Heartbeat {}));
+    assert!(agree(&older).is_ok(), "a manager from before versions were agreed on");
+    assert!(agree(&v1::ManagerMessage { message: None }).is_ok());
+    assert_eq!(
+        agree(&welcome(3)).expect_err("unknown").message(),
+        "the manager speaks version 3 of the protocol between daemons, this node version 1: upgrade swarmnet on the node"
+    );
+}
+
 #[tokio::test]
 async fn a_session_that_cannot_be_opened_names_the_manager_to_leave() {
     let mut bench = bench(None);

@@ -15,6 +15,7 @@ use swarmnet_agent::session::{self, Applied, SessionConfig};
 use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, TlsStore};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_client::JoinClient;
+use swarmnet_proto::wire::SPOKEN;
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{NodeDescription, NodeView};
 use tokio::sync::watch;
@@ -133,6 +134,7 @@ async fn join_one(channel: &Channel, token: &JoinToken, number: usize) -> Result
         availability: v1::Availability::Active.into(),
         description: Some((&description).into()),
         now_ms: u64::try_from(now.as_millis())?,
+        wire: Some(SPOKEN.into()),
     };
     let answer = JoinClient::new(channel.clone()).join(request).await?.into_inner();
     let identity = NodeIdentity::new(key, &answer.certificate_pem, &answer.ca_pem)?;

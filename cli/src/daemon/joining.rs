@@ -9,6 +9,7 @@ use bytes::Bytes;
 use swarmnet_pki::{JoinToken, NodeIdentity, NodeKey, TlsStore};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::join_client::JoinClient;
+use swarmnet_proto::wire::{self, SPOKEN, Spoken};
 use swarmnet_types::{NodeIndex, Role};
 
 use super::membership::{ALREADY, CONTROL_PORT, Node, RunningManager, STOP_MAX};
@@ -85,6 +86,7 @@ impl Node {
             availability: request.availability,
             description: Some((&place.description()).into()),
             now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            wire: Some(SPOKEN.into()),
         };
         let extra = request.managers.iter().map(|text| {
             let plain = text.parse::<SocketAddr>();
@@ -116,6 +118,7 @@ impl Node {
         token: &JoinToken,
         place: &mut Place,
     ) -> Result<(TlsStore, Role), CliError> {
+        wire::agree("node", "manager", Spoken::only(answer.wire)).map_err(CliError::failure)?;
         let identity = NodeIdentity::new(key.clone(), &answer.certificate_pem, &answer.ca_pem)
             .map_err(CliError::failure)?;
         if !identity.trusts(token.ca_fingerprint) {

@@ -38,8 +38,8 @@ impl RaftGrpc {
         Self { raft, state }
     }
 
-    /// The payload of a message from this node's own group.
-    fn read<T: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<T, Status> {
+    /// The payload of a message from this node's own group, and the version to answer in.
+    fn read<T: DeserializeOwned>(&self, request: Request<RaftMessage>) -> Result<(T, u32), Status> {
         let message = request.into_inner();
         if let (Some(own), Some(theirs)) = (self.state.generation(), message.generation)
             && own != theirs
@@ -48,10 +48,11 @@ impl RaftGrpc {
                 "the cluster was made anew: this manager is of its generation {own}, the caller of {theirs}; the older one has to leave and join again"
             )));
         }
-        transport::decode(&message).map_err(|err| match err {
-            CallError::Version { .. } => Status::failed_precondition(err.to_string()),
-            err => Status::invalid_argument(err.to_string()),
-        })
+        match transport::decode(&message) {
+            Ok(payload) => Ok((payload, message.version)),
+            Err(CallError::Version(err)) => Err(err.into()),
+            Err(err) => Err(Status::invalid_argument(err.to_string())),
+        }
     }
 
     /// The service for a tonic router, with the message sizes Raft needs.
@@ -68,36 +69,36 @@ impl raft_server::Raft for RaftGrpc {
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.append_entries(self.read(request)?).await;
-        answered(&answer)
+        let (message, version) = self.read(request)?;
+        answered(&self.raft.append_entries(message).await, version)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.vote(self.read(request)?).await;
-        answered(&answer)
+        let (message, version) = self.read(request)?;
+        answered(&self.raft.vote(message).await, version)
     }
 
     async fn install_snapshot(
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let answer = self.raft.install_snapshot(self.read(request)?).await;
-        answered(&answer)
+        let (message, version) = self.read(request)?;
+        answered(&self.raft.install_snapshot(message).await, version)
     }
 
     async fn read_index(
         &self,
         request: Request<RaftMessage>,
     ) -> Result<Response<RaftMessage>, Status> {
-        let () = self.read(request)?;
+        let ((), version) = self.read(request)?;
         let read = self.raft.get_read_log_id().await;
         let answer: Result<u64, ReadIndexError> =
             read.map(|(read, _applied)| read.index().unwrap_or(0));
-        answered(&answer)
+        answered(&answer, version)
     }
 }
 
-fn answered<T: Serialize>(answer: &T) -> Result<Response<RaftMessage>, Status> {
-    let message = transport::encode(answer);
+fn answered<T: Serialize>(answer: &T, version: u32) -> Result<Response<RaftMessage>, Status> {
+    let message = transport::encode(answer, version);
     Ok(Response::new(message.map_err(|err| Status::internal(err.to_string()))?))
 }

@@ -1,7 +1,8 @@
 //! Raft's messages between managers: the calling half. The answering half is `service.rs`.
 //!
 //! Inputs: openraft's requests for one target. Outputs: gRPC calls over channels that the caller's [`Connector`] makes (TLS, addresses
-//! and time-outs of connecting are its business). Payloads are postcard, with a version beside them.
+//! and time-outs of connecting are its business). Payloads are postcard, with a version beside them: the greatest that the target speaks,
+//! as its last answer or refusal had it.
 //!
 //! One channel per target is shared by replication, votes and snapshots. A target that has not answered for [`SILENCE_MAX`] gets a
 //! new channel: after a link was cut, TCP may wait minutes before it sends again on the old one. Deadlines are openraft's: it drops
@@ -24,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swarmnet_proto::v1::RaftMessage;
 use swarmnet_proto::v1::raft_client::RaftClient;
+use swarmnet_proto::wire::{self, NoCommonVersion, SPOKEN, Spoken};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -33,8 +35,6 @@ use super::state_machine::StateHandle;
 use super::types::TypeConfig;
 use super::unflushed::Unflushed;
 
-/// Encoding of the payloads; a peer with another one is refused.
-pub(super) const WIRE_VERSION: u32 = 1;
 /// Longest message: a single entry may be as large as a batch of the proposer, a snapshot chunk is smaller.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// After so long without an answer the connection is made anew.
@@ -62,6 +62,8 @@ struct Peer {
     channel: Channel,
     /// When the oldest call began that no answer has followed.
     silent_since: Option<Instant>,
+    /// As it said last.
+    speaks: Option<Spoken>,
 }
 
 /// One target of openraft.
@@ -90,8 +92,8 @@ pub(super) enum CallError {
         #[from]
         source: postcard::Error,
     },
-    #[error("the peer speaks version {found}, this manager version {WIRE_VERSION}")]
-    Version { found: u32 },
+    #[error(transparent)]
+    Version(#[from] NoCommonVersion),
 }
 
 type RpcResult<T, E = openraft::error::Infallible> =
@@ -117,8 +119,10 @@ impl Peers {
         method: Method,
         request: &Q,
     ) -> Result<A, CallError> {
-        let message = RaftMessage { generation: self.state.generation(), ..encode(request)? };
-        let mut client = RaftClient::new(self.begin(target, addr))
+        let (channel, version) = self.begin(target, addr);
+        let message =
+            RaftMessage { generation: self.state.generation(), ..encode(request, version)? };
+        let mut client = RaftClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let answer = match method {
@@ -127,32 +131,46 @@ impl Peers {
             Method::InstallSnapshot => client.install_snapshot(message).await,
             Method::ReadIndex => client.read_index(message).await,
         };
-        let answer = answer.map(Response::into_inner);
-        let answer = answer.map_err(|status| CallError::Status { status: Box::new(status) })?;
-        self.answered(target);
-        decode(&answer)
+        match answer.map(Response::into_inner) {
+            Ok(answer) => {
+                self.answered(target, Spoken::told(answer.wire));
+                decode(&answer)
+            }
+            Err(status) => {
+                if let Some(speaks) = Spoken::of_refusal(&status) {
+                    self.answered(target, speaks);
+                }
+                Err(CallError::Status { status: Box::new(status) })
+            }
+        }
     }
 
-    /// The channel for a call that begins now.
-    fn begin(&self, target: u64, addr: &str) -> Channel {
+    /// For a call that begins now: the channel, and the version to write.
+    fn begin(&self, target: u64, addr: &str) -> (Channel, u32) {
         let now = Instant::now();
         let mut channels = self.lock();
         if let Some(peer) = channels.get_mut(&target) {
             let silent_since = *peer.silent_since.get_or_insert(now);
             if peer.addr == addr && now - silent_since < SILENCE_MAX {
-                return peer.channel.clone();
+                let common = peer.speaks.and_then(|theirs| SPOKEN.common(theirs));
+                return (peer.channel.clone(), common.unwrap_or(SPOKEN.newest()));
             }
         }
         let channel = (self.connector)(target, addr);
-        let peer =
-            Peer { addr: addr.to_owned(), channel: channel.clone(), silent_since: Some(now) };
+        let peer = Peer {
+            addr: addr.to_owned(),
+            channel: channel.clone(),
+            silent_since: Some(now),
+            speaks: None,
+        };
         channels.insert(target, peer);
-        channel
+        (channel, SPOKEN.newest())
     }
 
-    fn answered(&self, target: u64) {
+    fn answered(&self, target: u64, speaks: Spoken) {
         if let Some(peer) = self.lock().get_mut(&target) {
             peer.silent_since = None;
+            peer.speaks = Some(speaks);
         }
     }
 
@@ -230,14 +248,13 @@ pub(super) async fn read_index(
     peers.call(leader, Method::ReadIndex, &()).await
 }
 
-pub(super) fn encode<T: Serialize>(value: &T) -> Result<RaftMessage, CallError> {
+/// A message in one of the versions that are [`SPOKEN`]; there is one encoding so far.
+pub(super) fn encode<T: Serialize>(value: &T, version: u32) -> Result<RaftMessage, CallError> {
     let payload = postcard::to_stdvec(value)?.into();
-    Ok(RaftMessage { version: WIRE_VERSION, payload, generation: None })
+    Ok(RaftMessage { version, payload, generation: None, wire: Some(SPOKEN.into()) })
 }
 
 pub(super) fn decode<T: DeserializeOwned>(message: &RaftMessage) -> Result<T, CallError> {
-    if message.version != WIRE_VERSION {
-        return Err(CallError::Version { found: message.version });
-    }
+    wire::agree("manager", "other manager", Spoken::only(message.version))?;
     Ok(postcard::from_bytes(&message.payload)?)
 }

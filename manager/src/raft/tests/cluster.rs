@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use swarmnet_proto::v1::RaftMessage;
 use swarmnet_proto::v1::raft_client::RaftClient;
+use swarmnet_proto::wire::{SPOKEN, Spoken};
 use swarmnet_types::Revision;
 use tempfile::TempDir;
 use tonic::Code;
@@ -195,10 +196,17 @@ fn what_a_peer_cannot_read_it_refuses() {
     let node = single(&config(dir.path(), 1));
     let codes = node.run(async {
         let mut client = RaftClient::new(connector()(1, &node.addr.to_string()));
-        let newer = RaftMessage { version: 2, payload: Vec::new().into(), generation: None };
-        let garbage = RaftMessage { version: 1, payload: vec![0xff; 40].into(), generation: None };
+        let newer = RaftMessage { version: 2, ..RaftMessage::default() };
+        let garbage =
+            RaftMessage { version: 1, payload: vec![0xff; 40].into(), ..RaftMessage::default() };
+        let refused = client.vote(newer.clone()).await.unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "the other manager speaks version 2 of the protocol between daemons, this manager version 1: upgrade swarmnet on the manager"
+        );
+        assert_eq!(Spoken::of_refusal(&refused), Some(SPOKEN));
         [
-            client.vote(newer.clone()).await.unwrap_err().code(),
+            refused.code(),
             client.append_entries(newer).await.unwrap_err().code(),
             client.append_entries(garbage.clone()).await.unwrap_err().code(),
             client.install_snapshot(garbage).await.unwrap_err().code(),
