@@ -20,8 +20,7 @@ pub mod sandboxes;
 pub mod store;
 
 pub use border::{
-    AgentStatus, GossipStatus, KernelStatus, Managers, NoManager, OwnCertificate, Peer, Session,
-    Standing,
+    AgentStatus, KernelStatus, Managers, NoManager, OwnCertificate, Peer, Session, Standing,
 };
 pub use error::LocalError;
 pub use objects::{

@@ -77,9 +77,6 @@ const COLUMNS: Columns = Columns(&[
     ("MANAGER STATUS", "{{.ManagerStatus}}"),
     ("ADDRESS", "{{.Address}}"),
     ("VERSION", "{{.EngineVersion}}"),
-    ("STREAM", "{{.Stream}}"),
-    ("LAG", "{{.Lag}}"),
-    ("CERT UNTIL", "{{truncate .CertificateUntil 10}}"),
 ]);
 
 pub(crate) async fn run(command: NodeCommand, daemon: Daemon) -> Result<(), CliError> {

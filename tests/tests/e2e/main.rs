@@ -7,6 +7,7 @@
 mod certificates;
 mod drift;
 mod faults;
+mod formats;
 mod ingress;
 mod input;
 mod names;
