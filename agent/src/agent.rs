@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use rand::seq::SliceRandom as _;
 use swarmnet_dataplane::desired::Options;
 use swarmnet_dns::NameServerError;
-use swarmnet_gossip::{Doubts, Liveness, Local};
+use swarmnet_gossip::{Doubts, GossipHandle, Liveness, Local};
 use swarmnet_kernel::{KernelError, LinuxKernel, Netns, Watch};
 use swarmnet_pki::TlsStore;
 use swarmnet_runtime::{ReconcileHandle, Supervisor, reconcile};
@@ -337,6 +337,11 @@ impl Agent {
         self.0.member.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The gossip, once it runs.
+    fn gossip(&self) -> Option<GossipHandle> {
+        self.member().as_ref().and_then(|member| member.gossip.get())
+    }
+
     pub fn pool(&self) -> &ManagerPool {
         &self.0.pool
     }
@@ -430,6 +435,11 @@ impl Session for Agent {
             problems: of_clock.into_iter().chain(trouble).chain(complaints.cloned()).collect(),
             certificate: identity.as_ref().map(OwnCertificate::of),
             peers: liveness::words(&inner.liveness.borrow(), view.as_deref()),
+            gossip: self.gossip().map(|gossip| {
+                let me = self.standing().map(|standing| standing.node);
+                let is_cut_off = gossip.stats().cut_off;
+                liveness::count(me, &inner.liveness.borrow(), &inner.doubts.borrow(), is_cut_off)
+            }),
         }
     }
 

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use swarmnet_gossip::{
-    Condition, Gossip, GossipConfig, GossipHandle, IcmpEcho, IcmpError, Key, Keys, Liveness, Local,
-    Member, Members, NodeState,
+    Condition, Doubts, Gossip, GossipConfig, GossipHandle, IcmpEcho, IcmpError, Key, Keys,
+    Liveness, Local, Member, Members, NodeState,
 };
 use swarmnet_runtime::Supervisor;
-use swarmnet_types::{ClusterView, NodeView};
+use swarmnet_types::{ClusterView, NodeId, NodeView};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+
+use crate::local::{GossipStatus, Peer};
 
 /// The gossip could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -115,13 +117,13 @@ async fn feed(
 }
 
 /// In words, for `agent status`.
-pub fn words(liveness: &Liveness, view: Option<&NodeView>) -> Vec<crate::local::Peer> {
+pub fn words(liveness: &Liveness, view: Option<&NodeView>) -> Vec<Peer> {
     use swarmnet_gossip::Condition::{AgentLost, Alive, Dead};
     let states: BTreeMap<_, _> = liveness.iter().map(|(n, s)| (*n, s.condition)).collect();
     let Some(view) = view else { return Vec::new() };
     let others = view.nodes.values().filter(|n| n.id != view.me);
     others
-        .map(|node| crate::local::Peer {
+        .map(|node| Peer {
             node: node.id,
             name: node.name.clone(),
             state: match states.get(&node.id) {
@@ -133,4 +135,43 @@ pub fn words(liveness: &Liveness, view: Option<&NodeView>) -> Vec<crate::local::
             .to_owned(),
         })
         .collect()
+}
+
+/// The others than `me` in numbers, for `agent status` and metrics.
+pub fn count(
+    me: Option<NodeId>,
+    liveness: &Liveness,
+    doubts: &Doubts,
+    is_cut_off: bool,
+) -> GossipStatus {
+    let others = || liveness.iter().filter(|(node, _)| Some(**node) != me);
+    let of = |wanted| others().filter(|(_, state)| state.condition == wanted).count();
+    let is_lost =
+        |node| liveness.get(node).is_some_and(|state| state.condition == Condition::AgentLost);
+    GossipStatus {
+        alive: of(Condition::Alive),
+        agent_lost: of(Condition::AgentLost),
+        dead: of(Condition::Dead),
+        suspected: doubts.iter().filter(|node| !is_lost(node)).count(),
+        cut_off: is_cut_off,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_does_not_count_itself_and_the_lost_are_not_suspected() {
+        let nodes = [1, 2, 3, 4].map(|n| NodeId::from_bytes([n; 16]));
+        let conditions =
+            [Condition::Alive, Condition::Alive, Condition::AgentLost, Condition::Dead];
+        let addr = IpAddr::from([192, 0, 2, 1]);
+        let state = |condition| NodeState { condition, since_ms: 0, incarnation: 0, addr };
+        let liveness = nodes.into_iter().zip(conditions.map(state)).collect();
+        let doubts = Doubts::from([nodes[1], nodes[2]]);
+        let wanted =
+            GossipStatus { alive: 1, agent_lost: 1, dead: 1, suspected: 1, cut_off: false };
+        assert_eq!(count(Some(nodes[0]), &liveness, &doubts, false), wanted);
+    }
 }

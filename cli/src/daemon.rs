@@ -133,7 +133,7 @@ async fn serve(
             return Err(err);
         }
     };
-    let operator = Arc::new(Operator::new(flags, settings, log, node.agent));
+    let operator = Arc::new(Operator::new(flags, settings, log, Arc::clone(&node.node)));
     operator.follow(hangups, &supervisor);
     let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(Arc::clone(&node.node))))
         .add_service(RecoveryServer::new(RecoveryGrpc::new(node.node)))
@@ -160,7 +160,6 @@ async fn serve(
 }
 
 struct Started {
-    agent: Agent,
     node: Arc<Node>,
     grpc: NodeGrpc,
     control: ControlProxy,
@@ -221,7 +220,7 @@ async fn start(
         Arc::new(agent.clone()) as Arc<dyn Session>,
         tracer,
     );
-    Ok(Started { agent, node, grpc, control, admission, vault })
+    Ok(Started { node, grpc, control, admission, vault })
 }
 
 /// The worker that tells managers what they must still be told.

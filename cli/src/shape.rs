@@ -1,6 +1,8 @@
 //! Objects as JSON in Docker's field names, so that scripts written for `docker … inspect` and `docker … ls --format` work; what
 //! is ours stands beside them.
 
+pub(crate) mod agent;
+pub(crate) mod cluster;
 pub(crate) mod duration;
 pub(crate) mod filter;
 pub(crate) mod network;

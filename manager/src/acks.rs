@@ -24,6 +24,8 @@ const NAMED_MAX: usize = 8;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ack {
     pub(crate) revision: Revision,
+    /// What it was sent last, at the manager that serves it.
+    pub(crate) sent: Revision,
     pub(crate) failures: Vec<String>,
     /// Of overlay networks for which the user set none; 0: not known.
     pub(crate) overlay_mtu_bytes: u32,
@@ -33,6 +35,13 @@ pub(crate) struct Ack {
     pub(crate) seen_ms: u64,
     /// Streams that are open now; two while the agent moves from one to the next.
     pub(crate) sessions: u32,
+}
+
+impl Ack {
+    /// Revisions between what it was sent last and what it has in its kernel.
+    pub(crate) const fn lag(&self) -> u64 {
+        self.sent.0.saturating_sub(self.revision.0)
+    }
 }
 
 /// See the module. Clones share it.
@@ -81,11 +90,18 @@ impl Acks {
         self.streams.load(Ordering::Relaxed)
     }
 
+    /// The agent was sent what is new up to a revision.
+    pub(crate) fn sent(&self, node: NodeId, revision: Revision) {
+        self.with(|rows| rows.entry(node).or_default().sent = revision);
+    }
+
     pub(crate) fn put(&self, node: NodeId, said: v1::Ack) {
         self.with(|rows| {
-            let sessions = rows.get(&node).map_or(0, |row| row.sessions);
+            let (sessions, sent) =
+                rows.get(&node).map_or_else(Default::default, |row| (row.sessions, row.sent));
             let ack = Ack {
                 revision: Revision(said.revision),
+                sent,
                 failures: said.failures,
                 overlay_mtu_bytes: said.overlay_mtu,
                 repaired: said.repaired,
@@ -119,6 +135,7 @@ impl Acks {
             repaired: ack.repaired,
             seen_ms: ack.seen_ms,
             sessions: ack.sessions,
+            sent: ack.sent.0,
         };
         self.rows().into_iter().map(message).collect()
     }
@@ -145,6 +162,7 @@ impl From<&v1::NodeAck> for Ack {
             repaired: message.repaired,
             seen_ms: message.seen_ms,
             sessions: message.sessions,
+            sent: Revision(message.sent),
         }
     }
 }
@@ -234,11 +252,13 @@ mod tests {
         let acks = Acks::new();
         let stream = acks.open(node);
         let mut news = acks.subscribe();
+        acks.sent(node, Revision(9));
         acks.put(node, v1::Ack { revision: 7, overlay_mtu: 1450, ..v1::Ack::default() });
         assert!(news.has_changed().expect("open"));
         news.mark_unchanged();
         let row = acks.rows()[&node].clone();
         assert_eq!((row.revision.0, row.overlay_mtu_bytes, row.sessions), (7, 1450, 1));
+        assert_eq!(row.lag(), 2);
         drop(stream);
         assert!(news.has_changed().expect("open"), "the end of a stream is news too");
     }

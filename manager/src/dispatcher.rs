@@ -129,6 +129,7 @@ impl Session {
         let node = self.node;
         let wire = wire::agree("manager", "node", Spoken::told(hello.wire))?;
         self.send(manager_message::Message::Welcome(v1::Welcome { wire })).await?;
+        self.acks.sent(node, Revision(hello.have_revision));
         if let Some(description) = hello.description {
             let description: NodeDescription = description.try_into()?;
             let known = self.writer.read(|s| {
@@ -170,9 +171,11 @@ impl Session {
         match writer.read(|state| push.next(state)).map_err(|err| no_push(&err))? {
             None => Ok(()),
             Some(Pushed::Snapshot(view)) => {
+                self.acks.sent(self.node, view.revision);
                 self.send(manager_message::Message::Snapshot((&view).into())).await
             }
             Some(Pushed::Delta(delta)) => {
+                self.acks.sent(self.node, delta.results_in);
                 self.send(manager_message::Message::Delta((&delta).into())).await
             }
         }

@@ -18,6 +18,7 @@ mod error;
 mod join;
 mod lock;
 mod manager;
+mod observe;
 mod peer;
 pub mod raft;
 mod recovery;
@@ -29,4 +30,5 @@ pub use error::ManagerError;
 pub use manager::{
     Founding, InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes, init,
 };
+pub use observe::{Observed, Observer};
 pub use recovery::{RestoreConfig, Revived, force_new_cluster, restore};

@@ -33,6 +33,7 @@ use crate::ephemeral;
 use crate::error::ManagerError;
 use crate::join::{self, JoinGrpc};
 use crate::lock::LockKeeper;
+use crate::observe::Observer;
 use crate::peer::PeerGrpc;
 use crate::raft::{Connector, Keyring, RaftConfig, RaftNode};
 use crate::vault::VaultGrpc;
@@ -307,7 +308,12 @@ impl Manager {
         join::token(&self.writer, role).map(|t| t.to_string())
     }
 
-    /// The Raft node, for metrics and membership.
+    /// Who may look at this manager from outside.
+    pub fn observer(&self) -> Observer {
+        Observer::new(&self.raft)
+    }
+
+    /// The Raft node, for membership.
     pub fn raft(&self) -> &RaftNode {
         &self.raft
     }

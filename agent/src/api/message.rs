@@ -6,6 +6,7 @@ use bytes::Bytes;
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_types::{AttachmentSpec, Name, Protocol};
 
+use crate::local::GossipStatus;
 use crate::local::objects::{Attachment, DnsSettings, PortMap, SandboxRecord};
 use crate::local::sandboxes::SandboxWish;
 use crate::paths::SandboxPaths;
@@ -176,5 +177,16 @@ pub(super) fn sandbox(
         created_ms: record.created_ms,
         service: record.service.map(|s| Bytes::copy_from_slice(s.as_bytes())).unwrap_or_default(),
         ports: record.ports.iter().map(port_message).collect(),
+    }
+}
+
+pub(super) fn gossip(status: GossipStatus) -> v1::GossipState {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    v1::GossipState {
+        alive: count(status.alive),
+        agent_lost: count(status.agent_lost),
+        dead: count(status.dead),
+        suspected: count(status.suspected),
+        cut_off: status.cut_off,
     }
 }

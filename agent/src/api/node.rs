@@ -99,6 +99,7 @@ impl LocalNode for NodeGrpc {
             peers: peers.collect(),
             sandboxes: u32::try_from(sandboxes).unwrap_or(u32::MAX),
             locked: self.managers.is_locked(),
+            gossip: status.gossip.map(message::gossip),
             certificate: status.certificate.map(|c| v1::Certificate {
                 not_before_ms: unix_ms(c.starts),
                 not_after_ms: unix_ms(c.ends),

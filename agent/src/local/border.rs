@@ -79,6 +79,20 @@ pub struct AgentStatus {
     pub peers: Vec<Peer>,
     /// `None`: not in a cluster.
     pub certificate: Option<OwnCertificate>,
+    /// `None`: it does not run.
+    pub gossip: Option<GossipStatus>,
+}
+
+/// How many of the other nodes fare how, as this node's gossip has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GossipStatus {
+    pub alive: usize,
+    pub agent_lost: usize,
+    pub dead: usize,
+    /// Not heard just now; they count as what they were until there is a verdict.
+    pub suspected: usize,
+    /// More than half of the others are silent: nobody is declared dead.
+    pub cut_off: bool,
 }
 
 /// This node's certificate, as it is shown.

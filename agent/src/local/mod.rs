@@ -20,7 +20,8 @@ pub mod sandboxes;
 pub mod store;
 
 pub use border::{
-    AgentStatus, KernelStatus, Managers, NoManager, OwnCertificate, Peer, Session, Standing,
+    AgentStatus, GossipStatus, KernelStatus, Managers, NoManager, OwnCertificate, Peer, Session,
+    Standing,
 };
 pub use error::LocalError;
 pub use objects::{

@@ -6,10 +6,12 @@ use clap::{Args, CommandFactory as _};
 use serde_json::{Value, json};
 use swarmnet_proto::v1;
 
-use super::{Cli, agent, hex, network, node};
+use super::{Cli, hex, network, node};
 use crate::client::Daemon;
 use crate::error::{CliError, check_template};
 use crate::format::{emit, print_inspect, print_line};
+use crate::shape::agent;
+use crate::shape::cluster::quorum_margin;
 use crate::shape::stamp::{now_ms, rfc3339};
 
 #[derive(Debug, Args)]
@@ -83,6 +85,7 @@ fn kernel() -> String {
 pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), CliError> {
     check_template(args.format.as_deref())?;
     let status = daemon.node.status(v1::StatusRequest {}).await?.into_inner();
+    let raft = daemon.operate.get_manager(v1::GetManagerRequest {}).await?.into_inner().raft;
     let cluster =
         if status.node.is_empty() { Ok(None) } else { cluster(&mut daemon).await.map(Some) };
     let told = cluster.as_ref().ok().cloned().flatten();
@@ -103,6 +106,12 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
             "Nodes": told.as_ref().map(|c| c.nodes),
             "Ready": told.as_ref().map(|c| c.ready),
             "Leader": told.as_ref().map(|c| c.leader.clone()),
+            "Term": told.as_ref().map(|c| c.term),
+            "Revision": told.as_ref().map(|c| c.revision),
+            "QuorumMargin": told.as_ref().map(|c| c.margin),
+            "Raft": agent::raft(raft.as_ref()),
+            "Stream": agent::stream(&status),
+            "Gossip": agent::gossip(status.gossip.as_ref()),
             "Certificate": agent::certificate(status.certificate.as_ref()),
             "CertificateUntil": status.certificate.as_ref().map(|c| rfc3339(c.not_after_ms)),
             "RootRotationInProgress": told.as_ref().map(|c| c.rotates),
@@ -114,7 +123,7 @@ pub(crate) async fn info(args: &FormatArgs, mut daemon: Daemon) -> Result<(), Cl
     if args.format.is_some() {
         print_inspect(&[value], args.format.as_deref())?;
     } else {
-        print_info(&value);
+        print_info(&value, &status, raft.as_ref());
     }
     cluster.map(drop)
 }
@@ -139,6 +148,11 @@ struct Cluster {
     ready: usize,
     /// Its name; empty while there is none.
     leader: String,
+    /// Raft's, as the manager that was asked has it.
+    term: u64,
+    revision: u64,
+    /// Managers that may yet be lost.
+    margin: u32,
     networks: usize,
     services: usize,
     /// The CA is being replaced.
@@ -149,6 +163,7 @@ async fn cluster(daemon: &mut Daemon) -> Result<Cluster, CliError> {
     let nodes = node::statuses(daemon).await?;
     let networks = network::list(daemon).await?;
     let services = daemon.control.list_services(v1::ListServicesRequest {}).await?.into_inner();
+    let cluster = daemon.control.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
     let ca = daemon.admission.get_ca(v1::GetCaRequest {}).await?.into_inner();
     let leader = nodes.iter().find(|n| n.leader()).map(|n| n.node.name.clone());
     Ok(Cluster {
@@ -156,14 +171,19 @@ async fn cluster(daemon: &mut Daemon) -> Result<Cluster, CliError> {
         ready: nodes.iter().filter(|n| n.ready()).count(),
         nodes: nodes.len(),
         leader: leader.unwrap_or_default(),
+        term: cluster.term,
+        revision: cluster.revision,
+        margin: quorum_margin(&cluster),
         networks: networks.len(),
         services: services.services.len(),
         rotates: ca.rotation.is_some(),
     })
 }
 
-fn print_info(info: &Value) {
+fn print_info(info: &Value, status: &v1::StatusResponse, raft: Option<&v1::RaftState>) {
     let swarm = &info["Swarm"];
+    let raft = raft.map_or(Value::Null, |r| agent::raft_line(r).into());
+    let gossip = status.gossip.as_ref().map_or(Value::Null, |g| agent::gossip_line(g).into());
     let line = |name: &str, value: &Value| {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if !value.is_null() && !text.is_empty() {
@@ -181,7 +201,10 @@ fn print_info(info: &Value) {
         ("  Is manager", "ControlAvailable"),
         ("  Manager", "Manager"),
         ("  Leader", "Leader"),
+        ("  Term", "Term"),
+        ("  Revision", "Revision"),
         ("  Managers", "Managers"),
+        ("  May be lost", "QuorumMargin"),
         ("  Nodes", "Nodes"),
         ("  Ready", "Ready"),
         ("  Cert until", "CertificateUntil"),
@@ -191,6 +214,8 @@ fn print_info(info: &Value) {
     ] {
         line(name, &swarm[key]);
     }
+    line("  Raft", &raft);
+    line("  Gossip", &gossip);
     for warning in info["Warnings"].as_array().into_iter().flatten() {
         line("Warning", warning);
     }

@@ -12,6 +12,7 @@ use super::{ca, start, token, update, vault};
 use crate::client::Daemon;
 use crate::error::CliError;
 use crate::format::{Columns, ListFormat, print_line, print_list};
+use crate::shape::cluster::quorum_margin;
 use crate::shape::node::Status;
 
 #[derive(Debug, Subcommand)]
@@ -85,8 +86,7 @@ async fn ls(format: &ListFormat, mut daemon: Daemon) -> Result<(), CliError> {
         .collect();
     print_list(&rows, COLUMNS, format)?;
     if format.format.is_none() && !format.quiet {
-        let quorum = cluster.managers / 2 + 1;
-        let margin = cluster.reachable_managers.saturating_sub(quorum);
+        let margin = quorum_margin(&cluster);
         print_line(&format!("\n{margin} more manager(s) may be lost before writes stop"));
     }
     Ok(())

@@ -77,6 +77,9 @@ const COLUMNS: Columns = Columns(&[
     ("MANAGER STATUS", "{{.ManagerStatus}}"),
     ("ADDRESS", "{{.Address}}"),
     ("VERSION", "{{.EngineVersion}}"),
+    ("STREAM", "{{.Stream}}"),
+    ("LAG", "{{.Lag}}"),
+    ("CERT UNTIL", "{{truncate .CertificateUntil 10}}"),
 ]);
 
 pub(crate) async fn run(command: NodeCommand, daemon: Daemon) -> Result<(), CliError> {

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,9 @@ use swarmnet_agent::underlay::{self, Advertised};
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, ClusterEntry};
 use swarmnet_manager::raft::Keyring;
-use swarmnet_manager::{Liveness, Manager, ManagerConfig, NodeCondition, Routes};
+use swarmnet_manager::{
+    Liveness, Manager, ManagerConfig, NodeCondition, Observed, Observer, Routes,
+};
 use swarmnet_pki::{Peer, TlsStore};
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::membership_server::Membership;
@@ -52,6 +54,8 @@ pub(super) struct Node {
     pub(super) paths: Paths,
     supervisor: Supervisor,
     pub(super) manager: Mutex<Option<RunningManager>>,
+    /// Looks at the manager that was started last, also while `manager` is held for a change.
+    observer: std::sync::Mutex<Option<Observer>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl Node {
             paths: paths.clone(),
             supervisor: supervisor.clone(),
             manager: Mutex::default(),
+            observer: std::sync::Mutex::default(),
         }
     }
 
@@ -162,12 +167,25 @@ impl Node {
             routes: Routes(Arc::new(host_routes)),
         };
         match Manager::start(config, &supervisor).await {
-            Ok(manager) => Ok(RunningManager { manager, supervisor, keyring }),
+            Ok(manager) => {
+                *self.observer() = Some(manager.observer());
+                Ok(RunningManager { manager, supervisor, keyring })
+            }
             Err(err) => {
                 supervisor.shutdown(STOP_MAX).await;
                 Err(CliError::failure(err))
             }
         }
+    }
+
+    fn observer(&self) -> MutexGuard<'_, Option<Observer>> {
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The manager on this node at this moment; `None`: none runs.
+    pub(super) fn observed(&self) -> Option<Observed> {
+        let observer = self.observer().clone()?;
+        observer.look()
     }
 
     /// The keys of a node that becomes a manager.

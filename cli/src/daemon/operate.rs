@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use swarmnet_agent::Agent;
 use swarmnet_agent::api::audit;
+use swarmnet_manager::Observed;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::daemon_server::Daemon;
 use swarmnet_runtime::Supervisor;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::config::{Flags, KEYS, Settings};
 use super::log::{Levels, LogControl};
+use super::membership::Node;
 use crate::error::CliError;
 
 /// See the module.
@@ -23,14 +24,19 @@ use crate::error::CliError;
 pub(super) struct Operator {
     flags: Flags,
     log: LogControl,
-    agent: Agent,
+    node: Arc<Node>,
     /// In force now. Held over a whole reload: one after the other.
     settings: Mutex<Settings>,
 }
 
 impl Operator {
-    pub(super) fn new(flags: &Flags, settings: &Settings, log: LogControl, agent: Agent) -> Self {
-        Self { flags: flags.clone(), log, agent, settings: Mutex::new(settings.clone()) }
+    pub(super) fn new(
+        flags: &Flags,
+        settings: &Settings,
+        log: LogControl,
+        node: Arc<Node>,
+    ) -> Self {
+        Self { flags: flags.clone(), log, node, settings: Mutex::new(settings.clone()) }
     }
 
     /// Reads the file again.
@@ -49,7 +55,7 @@ impl Operator {
         {
             changed.push("log_level");
         }
-        self.agent.set_forward_accept(settings.forward_accept);
+        self.node.agent.set_forward_accept(settings.forward_accept);
         for key in &changed {
             tracing::info!(key, "a setting changed");
         }
@@ -123,5 +129,29 @@ impl Daemon for DaemonGrpc {
             self.0.log.set(&wanted);
         }
         Ok(Response::new(v1::SetLogLevelResponse { levels: self.0.log.levels().to_string() }))
+    }
+
+    async fn get_manager(
+        &self,
+        _: Request<v1::GetManagerRequest>,
+    ) -> Result<Response<v1::GetManagerResponse>, Status> {
+        let raft = self.0.node.observed().map(raft_state);
+        Ok(Response::new(v1::GetManagerResponse { raft }))
+    }
+}
+
+fn raft_state(observed: Observed) -> v1::RaftState {
+    let Observed { raft, leader } = observed;
+    let voters = raft.members.values().filter(|member| member.voter).count();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    v1::RaftState {
+        role: raft.role.to_string(),
+        term: raft.term,
+        leader: leader.unwrap_or_default(),
+        last_index: raft.last_log,
+        applied_index: raft.applied.0,
+        snapshot_index: raft.snapshot.unwrap_or_default(),
+        voters: count(voters),
+        learners: count(raft.members.len() - voters),
     }
 }

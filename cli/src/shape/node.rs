@@ -5,7 +5,7 @@ use swarmnet_proto::{Malformed, v1};
 use swarmnet_types::{Node, Role};
 
 use super::duration;
-use super::stamp::rfc3339;
+use super::stamp::{known, rfc3339};
 
 /// A node and how it fares.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Status {
     myself: bool,
     cert_until_ms: u64,
     ephemeral_ms: u64,
+    lag: u64,
+    connected: bool,
 }
 
 impl TryFrom<v1::NodeStatus> for Status {
@@ -34,6 +36,8 @@ impl TryFrom<v1::NodeStatus> for Status {
             myself: m.myself,
             cert_until_ms: m.cert_until_ms,
             ephemeral_ms: m.ephemeral_ms,
+            lag: m.lag,
+            connected: m.connected,
             node: m.node.ok_or_else(|| Malformed::new("node", "missing"))?.try_into()?,
         })
     }
@@ -66,6 +70,10 @@ impl Status {
         }
     }
 
+    const fn stream(&self) -> &'static str {
+        if self.connected { "open" } else { "closed" }
+    }
+
     /// One row of `node ls`.
     pub(crate) fn row(&self) -> Value {
         let n = &self.node;
@@ -79,6 +87,10 @@ impl Status {
             "Address": n.addr.ip().to_string(),
             "EngineVersion": n.version,
             "Revision": self.acked,
+            "Stream": self.stream(),
+            "Lag": self.lag,
+            "CertificateUntil": known(self.cert_until_ms),
+            "LastSeen": known(self.last_seen_ms),
         })
     }
 
@@ -117,11 +129,13 @@ impl Status {
         let fabric: Vec<_> = n.fabric.iter().map(|a| a.to_string()).collect();
         out.insert("FabricAddrs".into(), fabric.into());
         out.insert("AppliedRevision".into(), self.acked.into());
-        out.insert("CertificateUntil".into(), rfc3339(self.cert_until_ms).into());
+        out.insert("Stream".into(), self.stream().into());
+        out.insert("Lag".into(), self.lag.into());
+        out.insert("CertificateUntil".into(), known(self.cert_until_ms).into());
         if self.ephemeral_ms > 0 {
             out.insert("Ephemeral".into(), duration::words(self.ephemeral_ms / 1_000).into());
         }
-        out.insert("LastSeen".into(), rfc3339(self.last_seen_ms).into());
+        out.insert("LastSeen".into(), known(self.last_seen_ms).into());
         out.into()
     }
 }

@@ -11,6 +11,11 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
         .unwrap_or_default()
 }
 
+/// The same; nothing for 0, which is a time that is not known.
+pub(crate) fn known(unix_ms: u64) -> String {
+    if unix_ms == 0 { String::new() } else { rfc3339(unix_ms) }
+}
+
 /// How long ago, in Docker's words: `3 minutes ago`.
 pub(crate) fn ago(unix_ms: u64, now_ms: u64) -> String {
     let seconds = now_ms.saturating_sub(unix_ms) / 1_000;
@@ -39,6 +44,7 @@ mod tests {
     fn times_read_as_dockers() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.5Z");
+        assert_eq!((known(0), known(1_500)), (String::new(), rfc3339(1_500)));
         assert_eq!(ago(0, 61_000), "1 minute ago");
         assert_eq!(ago(0, 7_200_000), "2 hours ago");
     }

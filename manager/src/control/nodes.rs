@@ -49,6 +49,8 @@ impl ControlGrpc {
             myself: node.id == me,
             cert_until_ms: record.tls.until_ms,
             ephemeral_ms: record.ephemeral_ms.unwrap_or_default(),
+            lag: row.lag(),
+            connected: row.sessions > 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a Raft node tells of itself, in our own types.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use openraft::{LogIdOptionExt, ServerState};
 use swarmnet_types::Revision;
@@ -59,6 +60,20 @@ pub struct RaftStatus {
     pub members: BTreeMap<u64, Member>,
     /// Why Raft stopped.
     pub fault: Option<String>,
+}
+
+// === impl Role ===
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        })
+    }
 }
 
 // === impl RaftStatus ===

@@ -5,10 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use swarmnet_tests::{Lab, eventually, stderr, stdout};
 
 /// A signal is not answered: what it brings about is waited for.
 const SOON: Duration = Duration::from_secs(5);
+/// A verdict of the gossip, on a busy machine.
+const GOSSIP_MAX: Duration = Duration::from_secs(20);
 
 fn place(lab: &Lab, name: &str, node: &str) -> PathBuf {
     lab.folder().join(name).join(node)
@@ -85,5 +88,55 @@ fn the_log_is_turned_up_and_down_while_the_daemon_runs() {
     assert_eq!(out.status.code(), Some(2), "{}", stdout(&out));
     assert!(stderr(&out).contains("\"inof\" is no level"), "{}", stderr(&out));
     assert_eq!(lab.ok("m1", "log-level"), "info");
+    lab.down();
+}
+
+/// What `agent status` says at `pointer`.
+fn status(lab: &Lab, node: &str, pointer: &str) -> Value {
+    let text = lab.ok(node, "agent status --format json");
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    all[0].pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer} is in {text}"))
+}
+
+/// The row of one node in `node ls`, as another one shows it.
+fn row(lab: &Lab, at: &str, name: &str) -> Value {
+    let rows = lab.json(at, "node ls");
+    rows.into_iter().find(|row| row["Hostname"] == name).expect("the node is listed")
+}
+
+#[test]
+fn every_node_tells_how_raft_its_stream_and_its_gossip_are() {
+    let mut lab = Lab::up("told", "--managers 3 --agents 1 --clients 0");
+    lab.ok("m1", "network create -d overlay --attachable told");
+    let caught_up =
+        |node| status(&lab, node, "/Raft/Lag") == 0 && status(&lab, node, "/Raft/Leader") == "m1";
+    for (node, role) in [("m1", "leader"), ("m2", "follower"), ("m3", "follower")] {
+        assert!(eventually(SOON, || caught_up(node)).is_some(), "{}", lab.ok(node, "agent status"));
+        assert_eq!(status(&lab, node, "/Raft/Role"), role, "{node}");
+        assert_eq!(status(&lab, node, "/Raft/Voters"), 3, "{node}");
+        let heard = || status(&lab, node, "/Gossip/Alive") == 3;
+        assert!(eventually(GOSSIP_MAX, heard).is_some(), "{}", lab.ok(node, "agent status"));
+        assert_eq!(lab.ok(node, "info --format {{.Swarm.Leader}}/{{.Swarm.QuorumMargin}}"), "m1/1");
+    }
+    let term = status(&lab, "m2", "/Raft/Term").to_string();
+    assert_eq!(lab.ok("a1", "info --format {{.Swarm.Term}}"), term, "a manager tells it");
+    assert!(status(&lab, "a1", "/Raft").is_null(), "no manager runs there");
+    let shown = lab.ok("m2", "agent status");
+    assert!(shown.contains("follower of m1, term "), "{shown}");
+    assert!(shown.contains("3 alive, 0 agent-lost, 0 dead, 0 suspected"), "{shown}");
+
+    let level = |node| {
+        let row = row(&lab, "m2", node);
+        row["Stream"] == "open" && row["Lag"] == 0
+    };
+    for node in ["m1", "m2", "m3", "a1"] {
+        assert!(eventually(SOON, || level(node)).is_some(), "{:?}", row(&lab, "m2", node));
+        let until = row(&lab, "m2", node)["CertificateUntil"].to_string();
+        assert!(until.starts_with("\"20"), "{until}");
+    }
+    lab.node("kill", "a1");
+    let lost = || status(&lab, "m1", "/Gossip/AgentLost") == 1;
+    assert!(eventually(GOSSIP_MAX, lost).is_some(), "{}", lab.ok("m1", "agent status"));
+    assert_eq!(row(&lab, "m1", "a1")["Stream"], "closed");
     lab.down();
 }
