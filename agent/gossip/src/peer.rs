@@ -96,7 +96,8 @@ impl Peer {
         self.is_unheard(now_ms) || (self.track.falls_silent() && !self.is_dead())
     }
 
-    pub(crate) fn verdict_now(&self, now_ms: u64) -> Verdict {
+    /// `succeeded`: another node is heard at this one's address, so an echo from there says nothing about this one.
+    pub(crate) fn verdict_now(&self, succeeded: bool, now_ms: u64) -> Verdict {
         if self.has_left() {
             return Verdict::Is(Condition::Dead);
         }
@@ -105,7 +106,7 @@ impl Peer {
         }
         let Some(lost_ms) = self.lost_ms(now_ms) else { return Verdict::Undecided };
         let condition = self.condition();
-        if condition == Some(Condition::Dead) {
+        if succeeded || condition == Some(Condition::Dead) {
             return Verdict::Is(Condition::Dead);
         }
         let misses_to_die = match condition {

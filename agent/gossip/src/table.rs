@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | heard | – | alive |
 //! | left for good | – | dead |
+//! | down, or never heard for `START_GRACE_MS`, and another node is heard at its address | – | dead |
 //! | down, or never heard for `START_GRACE_MS` | answers | agent-lost |
 //! | the same | 3 echoes in a row lost (6 once it was agent-lost) | dead, unless we are cut off |
 //! | the same | undecided | as before |
@@ -12,14 +13,14 @@
 //! ran there is left. **Cut off**: a death is believed only when at least half of the *jury* has shown life within the last 2 s, and
 //! after the accused left an echo unanswered: what was heard before the silence began says nothing about it.
 //! The jury is the first 32 not-dead nodes after this one on the ring of ids (random ids: a random sample, another one for each
-//! node), the accused included. Its silent members are echoed while anyone is accused, so the evidence is fresh and does
+//! node), the accused included; one for each address, which a host that joined again and again has under many ids. Its silent members are echoed while anyone is accused, so the evidence is fresh and does
 //! not depend on the slow round of gossip. When the accused is the *only* other node there is nobody to ask: then a witness outside
 //! the cluster (the default gateway) is echoed, and a silent witness means that we are cut off. Without a witness the death
 //! is believed: what we evict, we could not reach anyway, and it is shown again when it is heard.
 //!
 //! While cut off nothing changes, for as long as it lasts. Time is unix ms throughout; it must not go backwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
@@ -219,7 +220,8 @@ impl Table {
     pub(crate) fn judge(&mut self, now_ms: u64) -> Option<Liveness> {
         // One for all: looked for anew for each of a thousand dead, it would take half a core.
         let jury = self.jury();
-        let verdict = |peer| self.verdict(peer, &jury, now_ms);
+        let heard_at = self.heard_at();
+        let verdict = |peer| self.verdict(peer, &jury, &heard_at, now_ms);
         let verdicts: Vec<_> =
             self.peers.iter().map(|(node, peer)| (*node, verdict(peer))).collect();
         let mut held_back = false;
@@ -291,15 +293,31 @@ impl Table {
         peers.chain([(self.me.node, me)]).collect()
     }
 
-    /// The first not-dead nodes after this one on the ring of ids.
+    /// The first not-dead nodes after this one on the ring of ids, one for each address.
     fn jury(&self) -> Vec<NodeId> {
         let after = self.peers.range(self.me.node..);
         let ring = after.chain(self.peers.range(..self.me.node));
-        ring.filter(|(_, peer)| !peer.is_dead()).map(|(node, _)| *node).take(JURY_MAX).collect()
+        let mut seated = BTreeSet::new();
+        ring.filter(|(_, peer)| !peer.is_dead() && seated.insert(peer.track.addr()))
+            .map(|(node, _)| *node)
+            .take(JURY_MAX)
+            .collect()
     }
 
-    fn verdict(&self, peer: &Peer, jury: &[NodeId], now_ms: u64) -> Verdict {
-        match peer.verdict_now(now_ms) {
+    /// The addresses at which a node is heard, this one included.
+    fn heard_at(&self) -> BTreeSet<IpAddr> {
+        let up = self.peers.values().filter(|peer| peer.gossip == Gossip::Up);
+        up.map(|peer| peer.track.addr()).chain([self.me.vtep]).collect()
+    }
+
+    fn verdict(
+        &self,
+        peer: &Peer,
+        jury: &[NodeId],
+        heard_at: &BTreeSet<IpAddr>,
+        now_ms: u64,
+    ) -> Verdict {
+        match peer.verdict_now(heard_at.contains(&peer.track.addr()), now_ms) {
             Verdict::Dies if self.death_is_credible(peer, jury, now_ms) => {
                 Verdict::Is(Condition::Dead)
             }

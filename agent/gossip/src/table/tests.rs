@@ -347,6 +347,44 @@ fn those_known_for_dead_have_no_say_in_whether_we_are_cut_off() {
     assert_eq!(bench.is(6), Some(Dead), "half of those that were alive say so");
 }
 
+/// A host that left and joined again, as nodes 2, 3 and now 4.
+fn rejoined(heard: impl IntoIterator<Item = u8>) -> Bench {
+    let mut table = Table::new(identity(1, 1), None, 0);
+    let mut all = members(1..=5);
+    for n in 2..=3 {
+        all.get_mut(&node(n)).unwrap().vtep = identity(4, 0).vtep;
+    }
+    table.set_members(&all, 0);
+    for n in heard {
+        table.gossip_up(&identity(n, 1), 0);
+    }
+    Bench::of(table)
+}
+
+#[test]
+fn a_host_that_joined_again_is_not_what_it_was_before() {
+    let mut bench = rejoined([4, 5]);
+    bench.run(START_GRACE_MS + 1_000);
+    assert_eq!([2, 3, 4].map(|n| bench.is(n)), [Dead, Dead, Alive].map(Some));
+    let mut all = members(1..=3);
+    all.get_mut(&node(2)).unwrap().vtep = identity(1, 0).vtep;
+    let mut table = Table::new(identity(1, 1), None, 0);
+    table.set_members(&all, 0);
+    let mut bench = Bench::of(table);
+    bench.run(START_GRACE_MS + 1_000);
+    assert_eq!(bench.is(2), Some(Dead), "its host is this one now");
+}
+
+#[test]
+fn a_host_has_one_vote_under_however_many_ids() {
+    let mut bench = rejoined([4, 5]);
+    bench.silent = vec![2, 3, 4];
+    bench.down(&[4]);
+    bench.run(START_GRACE_MS + 2_000);
+    assert_eq!([2, 3, 4, 5].map(|n| bench.is(n)), [Dead, Dead, Dead, Alive].map(Some));
+    assert!(!bench.table.is_cut_off());
+}
+
 #[test]
 fn the_gossiped_address_wins_over_the_state() {
     let mut bench = Bench::new(3);
