@@ -275,8 +275,8 @@ fn a_program_sees_its_own_host_name_and_files() {
     let node = Node::new();
     let daemon = node.start();
     let mut wish = shell("w", "uname -n; cat /etc/hosts; ls /sys/class/net; id -u");
-    wish.hostname = Some("box.example".into());
-    wish.dns.extra_hosts.push(("db".into(), [192, 0, 2, 7].into()));
+    wish.hostname = Some("box.example".parse().expect("a name"));
+    wish.dns.extra_hosts.push(("db".parse().expect("a name"), [192, 0, 2, 7].into()));
     wish.process.as_mut().expect("it has one").user = "65534:65534".into();
     let record = daemon.run(wish);
     until("the end", || daemon.status(record.id).state == State::Exited);

@@ -13,6 +13,7 @@ use swarmnet_agent::local::host::{Host, KernelHost};
 use swarmnet_agent::local::outbox::Outbox;
 use swarmnet_agent::local::sandboxes::{Means, Sandboxes};
 use swarmnet_agent::local::{KernelStatus, LocalStore, Session};
+use swarmnet_agent::open_files;
 use swarmnet_agent::paths::Paths;
 use swarmnet_agent::workload::Workloads;
 use swarmnet_agent::{Agent, AgentConfig};
@@ -72,6 +73,7 @@ pub(crate) fn run(flags: &Flags, detached: bool) -> Result<(), CliError> {
     }
     let _lock = lock(&paths.pid())?;
     let log = log::start(&settings.log_level, settings.log_format)?;
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.worker_threads)
         .enable_all()

@@ -1,10 +1,11 @@
 //! Sandboxes and their wishes between messages and our own types.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use swarmnet_proto::{Malformed, v1};
-use swarmnet_types::{AttachmentSpec, Name, Protocol};
+use swarmnet_types::{AttachmentSpec, HostError, Name, Protocol};
 
 use crate::local::GossipStatus;
 use crate::local::objects::{Attachment, DnsSettings, PortMap, SandboxRecord};
@@ -59,24 +60,38 @@ fn name(field: &'static str, text: String) -> Result<Option<Name>, Malformed> {
     }
 }
 
+fn checked<T: FromStr<Err = HostError>>(field: &'static str, text: &str) -> Result<T, Malformed> {
+    text.parse().map_err(|err| bad(field, err))
+}
+
+fn all_checked<T: FromStr<Err = HostError>>(
+    field: &'static str,
+    texts: &[String],
+) -> Result<Vec<T>, Malformed> {
+    texts.iter().map(|text| checked(field, text)).collect()
+}
+
 /// What a user wishes, without what only one kind of call has.
 pub(super) fn wish(spec: Option<v1::SandboxSpec>) -> Result<SandboxWish, Malformed> {
     let spec = spec.ok_or_else(|| bad("spec", "missing"))?;
     let servers = spec.dns.iter().map(|s| s.parse().map_err(|_| bad("dns", s)));
     let hosts = spec.extra_hosts.iter().map(|word| {
         let (name, ip) = word.split_once(':').ok_or_else(|| bad("extra host", word))?;
-        Ok((name.to_owned(), ip.parse().map_err(|_| bad("extra host", word))?))
+        Ok((checked("extra host", name)?, ip.parse().map_err(|_| bad("extra host", word))?))
     });
     let dns = DnsSettings {
         servers: servers.collect::<Result<_, Malformed>>()?,
-        search: spec.dns_search,
-        options: spec.dns_options,
+        search: all_checked("search domain", &spec.dns_search)?,
+        options: all_checked("resolver option", &spec.dns_options)?,
         extra_hosts: hosts.collect::<Result<_, Malformed>>()?,
     };
     let attachments = spec.attachments.into_iter().map(AttachmentSpec::try_from);
     Ok(SandboxWish {
         name: name("name", spec.name)?,
-        hostname: Some(spec.hostname).filter(|h| !h.is_empty()),
+        hostname: match spec.hostname.as_str() {
+            "" => None,
+            text => Some(checked("hostname", text)?),
+        },
         attachments: attachments.collect::<Result<_, Malformed>>()?,
         service: name("service", spec.service)?,
         dns,
@@ -150,12 +165,12 @@ pub(super) fn sandbox(
     let dns = &record.dns;
     let spec = v1::SandboxSpec {
         name: record.name.to_string(),
-        hostname: record.hostname.clone(),
+        hostname: record.hostname.to_string(),
         attachments: record.attachments.iter().map(|a| (&a.spec).into()).collect(),
         service: record.service_name.as_ref().map(ToString::to_string).unwrap_or_default(),
         dns: dns.servers.iter().map(ToString::to_string).collect(),
-        dns_search: dns.search.clone(),
-        dns_options: dns.options.clone(),
+        dns_search: dns.search.iter().map(ToString::to_string).collect(),
+        dns_options: dns.options.iter().map(ToString::to_string).collect(),
         extra_hosts: dns.extra_hosts.iter().map(|(n, ip)| format!("{n}:{ip}")).collect(),
         ports: record.ports.iter().map(port_message).collect(),
         labels: record.labels.clone().into_iter().collect(),

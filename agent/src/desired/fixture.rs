@@ -167,7 +167,7 @@ pub(crate) fn record() -> SandboxRecord {
     SandboxRecord {
         id: HERE,
         name: name("w1"),
-        hostname: "w1".to_owned(),
+        hostname: "w1".parse().expect("a host name"),
         netns: PathBuf::from("/run/netns/w1"),
         named: true,
         attachments: vec![Attachment {

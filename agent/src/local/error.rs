@@ -12,7 +12,7 @@ use swarmnet_ipam::ReservedAs;
 use swarmnet_kernel::KernelError;
 use swarmnet_types::check::SpecFaults;
 use swarmnet_types::network::OptionError;
-use swarmnet_types::{Driver, Name, NetworkId, Protocol, RefusalKind, SandboxId, Subnet};
+use swarmnet_types::{Driver, HostName, Name, NetworkId, Protocol, RefusalKind, SandboxId, Subnet};
 
 use crate::workload::restart::RestartError;
 
@@ -152,10 +152,8 @@ pub enum LocalError {
     Leaving { sandbox: Name },
     #[error("sandbox {sandbox} is not connected to the network {network}")]
     NotConnected { sandbox: Name, network: String },
-    #[error(
-        "invalid hostname {hostname}: want letters, digits, `-`, `_` and `.`, at most 253 characters"
-    )]
-    Hostname { hostname: String },
+    #[error("invalid hostname {hostname}: the kernel takes at most 64 characters")]
+    HostnameLength { hostname: HostName },
 
     // === ports ===
     #[error("Bind for {host} failed: port is already allocated (by sandbox {sandbox})")]
@@ -315,7 +313,7 @@ impl LocalError {
             | NetworkTwice { .. }
             | Ifname { .. }
             | NoneMode
-            | Hostname { .. }
+            | HostnameLength { .. }
             | PortZero
             | PortUnreachable
             | NoCommand

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use swarmnet_types::{
-    AttachmentSpec, Condition, Driver, DualStack, Endpoint, Name, Network, NetworkId, Protocol,
-    SandboxId, ServiceId, StringMap,
+    AttachmentSpec, Condition, Driver, DualStack, Endpoint, HostName, Name, Network, NetworkId,
+    Protocol, ResolverOption, SandboxId, SearchDomain, ServiceId, StringMap,
 };
 
 use crate::workload::RestartPolicy;
@@ -44,7 +44,7 @@ pub struct SandboxRecord {
     pub id: SandboxId,
     /// Unique on the node.
     pub name: Name,
-    pub hostname: String,
+    pub hostname: HostName,
     /// Where its network namespace is mounted. With the `host` network: where the daemon's own one is.
     pub netns: PathBuf,
     /// The namespace lies under `/run/netns` and bears the sandbox's name.
@@ -101,10 +101,10 @@ pub struct DnsSettings {
     /// `--dns`; empty: the node's own.
     pub servers: Vec<IpAddr>,
     /// `--dns-search`; empty: the node's own; `.` alone: none.
-    pub search: Vec<String>,
-    pub options: Vec<String>,
+    pub search: Vec<SearchDomain>,
+    pub options: Vec<ResolverOption>,
     /// `--add-host`.
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(HostName, IpAddr)>,
 }
 
 /// A supervised process and what its user last asked of it.

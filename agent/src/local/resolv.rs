@@ -65,11 +65,13 @@ pub fn resolv_conf(record: &SandboxRecord, host: &HostResolver) -> String {
     };
     let search = match &dns.search[..] {
         [] => host.search.clone(),
-        [dot] if dot == "." => Vec::new(),
-        given => given.to_vec(),
+        [root] if root.is_root() => Vec::new(),
+        given => given.iter().map(ToString::to_string).collect(),
     };
-    let mut options =
-        if dns.options.is_empty() { host.options.clone() } else { dns.options.clone() };
+    let mut options: Vec<String> = match &dns.options[..] {
+        [] => host.options.clone(),
+        given => given.iter().map(ToString::to_string).collect(),
+    };
     if own && !options.iter().any(|o| o.starts_with("ndots:")) {
         options.push("ndots:0".to_owned());
     }
@@ -129,8 +131,8 @@ mod tests {
         let want = "nameserver 127.0.0.11\nsearch b.example c.example\noptions ndots:0\n";
         assert_eq!(text, want);
         let text = written(false, host, |r| {
-            r.dns.search = vec![".".into()];
-            r.dns.options = vec!["ndots:2".into(), "rotate".into()];
+            r.dns.search = vec![".".parse().unwrap()];
+            r.dns.options = ["ndots:2", "rotate"].map(|o| o.parse().unwrap()).into();
         });
         assert_eq!(text, "nameserver 127.0.0.11\noptions ndots:2 rotate\n");
     }

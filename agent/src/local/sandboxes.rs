@@ -111,8 +111,10 @@ impl Sandboxes {
             None => naming::choose(rand::random(), taken),
         };
         check_name(&objects, &name)?;
-        let hostname = wish.hostname.take().unwrap_or_else(|| id.short());
-        plan::check_hostname(&hostname)?;
+        let hostname = match wish.hostname.take() {
+            Some(name) => plan::check_hostname(name)?,
+            None => id.short().parse().expect("hex digits"),
+        };
         if wish.attachments.is_empty() && wish.service.is_none() {
             let network = DEFAULT_NETWORK.to_owned();
             wish.attachments.push(AttachmentSpec { network, ..AttachmentSpec::default() });
@@ -186,7 +188,7 @@ impl Sandboxes {
         let reservation = Reservation {
             sandbox: draught.id,
             name: draught.name.clone(),
-            hostname: draught.hostname.clone(),
+            hostname: draught.hostname.to_string(),
             service: draught.wish.service.clone(),
             attachments,
             existing: false,

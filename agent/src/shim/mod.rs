@@ -30,6 +30,7 @@ use crate::local::error::{LocalError, chain};
 use crate::local::files::{self, Format};
 use crate::local::objects::ProcessSpec;
 use crate::local::sandboxes::now_ms;
+use crate::open_files;
 use crate::paths::SandboxPaths;
 use crate::workload::restart::{self, STABLE_AFTER};
 use crate::workload::user::{self, UserError};
@@ -56,6 +57,8 @@ pub struct ShimSpec {
     pub netns: PathBuf,
     /// Files laid over those of the host: target → source.
     pub files: BTreeMap<PathBuf, PathBuf>,
+    /// How many files the program may open; `None`: as many as the daemon.
+    pub open_files: Option<u64>,
 }
 
 /// What went wrong before the program could run.
@@ -155,6 +158,7 @@ fn exit_code(err: &ShimError) -> i32 {
             std::io::ErrorKind::PermissionDenied => NOT_EXECUTABLE,
             _ => NOT_STARTED,
         },
+        ShimError::Kernel(KernelError::WorkloadFolder { .. }) => NOT_EXECUTABLE,
         _ => NOT_STARTED,
     }
 }
@@ -165,6 +169,9 @@ fn supervise(paths: &SandboxPaths) -> Result<(), ShimError> {
     let system = |what| move |err| ShimError::System { what, err };
     nix::unistd::setsid().map_err(system("leave the daemon's session"))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(system("adopt orphans"))?;
+    if let Some(files) = spec.open_files {
+        open_files::lower_to(files);
+    }
     unshare(CloneFlags::CLONE_NEWUTS).map_err(system("make a host name of its own"))?;
     nix::unistd::sethostname(&spec.hostname).map_err(system("set the host name"))?;
     let stop_signal = Signal::try_from(spec.process.stop_signal).unwrap_or(Signal::SIGTERM);

@@ -218,7 +218,7 @@ fn other_nodes_and_the_outside_are_told_apart() {
 #[test]
 fn the_hosts_file_goes_before_the_resolver() {
     let mut record = record();
-    record.dns.extra_hosts.push(("db".to_owned(), ip("203.0.113.1")));
+    record.dns.extra_hosts.push(("db".parse().unwrap(), ip("203.0.113.1")));
     let mut seen = evidence_of(Inputs { local: local([record]), ..inputs() }, &[]);
     seen.answers.clear();
     let trace = is_good(&to("db", Some(443)), &seen);

@@ -26,6 +26,7 @@ use crate::local::error::{LocalError, chain};
 use crate::local::objects::{Owner, SandboxRecord, SandboxState};
 use crate::local::sandboxes::{SandboxWish, Sandboxes};
 use crate::local::{files, process};
+use crate::open_files;
 use crate::paths::SandboxPaths;
 use crate::shim::status::{State, Status};
 use crate::shim::{SHIM, ShimSpec};
@@ -131,9 +132,10 @@ impl Workloads {
         let paths = self.paths(record.id);
         let Some(process) = record.process.clone() else { return Ok(()) };
         let spec = ShimSpec {
+            open_files: open_files::at_start(),
             process: process.spec,
             sandbox: record.name.to_string(),
-            hostname: record.hostname.clone(),
+            hostname: record.hostname.to_string(),
             netns: record.netns.clone(),
             files: BTreeMap::from([
                 ("/etc/resolv.conf".into(), paths.resolv_conf()),

@@ -30,7 +30,7 @@ pub(super) fn comes_back(record: &SandboxRecord) -> bool {
 fn wish(record: &SandboxRecord) -> SandboxWish {
     SandboxWish {
         name: Some(record.name.clone()),
-        hostname: Some(record.hostname.clone()).filter(|h| *h != record.id.short()),
+        hostname: Some(record.hostname.clone()).filter(|h| h.as_str() != record.id.short()),
         attachments: record.attachments.iter().map(|a| a.spec.clone()).collect(),
         service: record.service_name.clone(),
         dns: record.dns.clone(),

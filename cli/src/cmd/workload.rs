@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::Args;
 use serde_json::Value;
 use swarmnet_proto::v1;
-use swarmnet_types::{AttachmentSpec, Mac, Name, publish};
+use swarmnet_types::{AttachmentSpec, HostName, Mac, Name, ResolverOption, SearchDomain, publish};
 
 use super::refs::{each_reference, key_values};
 use super::sandbox;
@@ -46,16 +46,16 @@ pub(crate) struct SandboxArgs {
     ports: Vec<String>,
     /// Host name inside
     #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
+    hostname: Option<HostName>,
     /// Ask this DNS server, from inside the sandbox
     #[arg(long)]
     dns: Vec<IpAddr>,
     /// Search domain (`.` for none)
     #[arg(long = "dns-search", value_name = "DOMAIN")]
-    dns_search: Vec<String>,
+    dns_search: Vec<SearchDomain>,
     /// resolv.conf option
     #[arg(long = "dns-option", visible_alias = "dns-opt", value_name = "OPTION")]
-    dns_options: Vec<String>,
+    dns_options: Vec<ResolverOption>,
     /// NAME:IP for the hosts file
     #[arg(long = "add-host", value_name = "NAME:IP")]
     extra_hosts: Vec<String>,
@@ -88,12 +88,12 @@ impl SandboxArgs {
         }
         Ok(v1::SandboxSpec {
             name: String::new(),
-            hostname: self.hostname.unwrap_or_default(),
+            hostname: self.hostname.map(String::from).unwrap_or_default(),
             attachments: attachments.iter().map(Into::into).collect(),
             service: self.service.map(String::from).unwrap_or_default(),
             dns,
-            dns_search: self.dns_search,
-            dns_options: self.dns_options,
+            dns_search: self.dns_search.into_iter().map(String::from).collect(),
+            dns_options: self.dns_options.into_iter().map(String::from).collect(),
             extra_hosts,
             ports,
             labels: key_values(&self.labels)?.into_iter().collect(),
@@ -115,6 +115,7 @@ fn port_map(spec: &swarmnet_types::PublishSpec) -> v1::PortMap {
 fn host(word: &str) -> Result<String, CliError> {
     let bad = || CliError::usage(format!("bad format for add-host: \"{word}\""));
     let (name, ip) = word.split_once(['=', ':']).filter(|(n, _)| !n.is_empty()).ok_or_else(bad)?;
+    let name: HostName = name.parse().map_err(CliError::usage)?;
     let bare = ip.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(ip);
     let ip: IpAddr = bare
         .parse()

@@ -116,6 +116,12 @@ pub enum KernelError {
         #[source]
         err: io::Error,
     },
+    #[error("cannot work in {}", path.display())]
+    WorkloadFolder {
+        path: PathBuf,
+        #[source]
+        err: io::Error,
+    },
     #[error("cannot start {}", program.display())]
     WorkloadSpawn {
         program: PathBuf,
@@ -142,6 +148,7 @@ impl KernelError {
             | Self::SocketOpen { err, .. }
             | Self::WorkloadMount { err, .. }
             | Self::WorkloadUser { err, .. }
+            | Self::WorkloadFolder { err, .. }
             | Self::WorkloadSpawn { err, .. } => err.raw_os_error(),
         }
     }

@@ -10,7 +10,7 @@ use crate::error::KernelError;
 use crate::netns::Netns;
 
 /// Connections that may wait to be accepted; beyond it clients retry their SYN.
-const BACKLOG: i32 = 128;
+const BACKLOG: i32 = 1024;
 
 /// How a socket is opened.
 #[derive(Debug, Clone, Copy, Default)]

@@ -48,14 +48,13 @@ impl Workload<'_> {
     ///
     /// # Errors
     /// [`KernelError::NetnsEnter`], [`KernelError::WorkloadMount`] and [`KernelError::WorkloadUser`] before,
-    /// [`KernelError::WorkloadSpawn`] when the program itself cannot be started.
+    /// [`KernelError::WorkloadFolder`] or [`KernelError::WorkloadSpawn`] when the program itself cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, KernelError> {
         std::thread::scope(|scope| {
             let start = || {
                 self.enter()?;
                 self.user.map_or(Ok(()), Credentials::assume)?;
-                let program = PathBuf::from(command.get_program());
-                command.spawn().map_err(|err| KernelError::WorkloadSpawn { program, err })
+                command.spawn().map_err(|err| blame(command, err))
             };
             let thread = std::thread::Builder::new()
                 .name("workload".into())
@@ -89,6 +88,15 @@ impl Credentials {
         set_thread_groups(&groups).map_err(fail)?;
         set_thread_res_gid(gid, gid, gid).map_err(fail)?;
         set_thread_res_uid(uid, uid, uid).map_err(fail)
+    }
+}
+
+/// A start fails in one way for a folder that cannot be entered and for a program that cannot be run.
+fn blame(command: &Command, err: std::io::Error) -> KernelError {
+    let folder = command.get_current_dir().filter(|path| !path.is_dir());
+    match folder {
+        Some(path) => KernelError::WorkloadFolder { path: path.to_owned(), err },
+        None => KernelError::WorkloadSpawn { program: PathBuf::from(command.get_program()), err },
     }
 }
 

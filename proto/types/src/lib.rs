@@ -8,6 +8,7 @@
 pub mod addr;
 pub mod check;
 pub mod endpoint;
+pub mod host;
 pub mod id;
 pub mod name;
 pub mod network;
@@ -20,6 +21,7 @@ pub mod view;
 
 pub use addr::{DualStack, Mac, Subnet, Vni};
 pub use endpoint::{Condition, Endpoint};
+pub use host::{HostError, HostName, ResolverOption, SearchDomain};
 pub use id::{
     ClusterId, EndpointId, NetworkId, NodeId, NodeIndex, Revision, SandboxId, ServiceId, TokenId,
 };

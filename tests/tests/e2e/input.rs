@@ -6,6 +6,8 @@ use swarmnet_tests::{Lab, stderr, stdout};
 
 const FAILURE: i32 = 1;
 const USAGE: i32 = 2;
+/// The program is there and cannot be run, by a shell's and Docker's convention.
+const NOT_EXECUTABLE: i32 = 126;
 
 /// A refusal: its status, one line, and in it the words that tell the user.
 #[track_caller]
@@ -79,6 +81,11 @@ fn wrong_words_are_told_and_change_nothing() {
         ("service publish web published=5000,target=80,mode=mesh", USAGE, "mesh"),
         ("service publish web published=5000,target=80,color=red", USAGE, "color"),
         ("service publish web 5000-5001:80-82", USAGE, "range"),
+        ("run --dns-search a..b -- true", USAGE, "\"a..b\" is not a valid domain"),
+        ("run --dns-option ndots:1;x -- true", USAGE, "invalid resolver option"),
+        ("run --hostname a/b -- true", USAGE, "invalid hostname \"a/b\""),
+        ("run --add-host a/b:192.0.2.9 -- true", USAGE, "invalid hostname \"a/b\""),
+        ("run -w /no/such -- true", NOT_EXECUTABLE, "cannot work in /no/such"),
         ("netwrok ls", USAGE, "a similar subcommand exists: 'network'"),
         ("network create --drivr overlay second", USAGE, "a similar argument exists: '--driver'"),
         ("network rm", USAGE, "usage: swarmnet network rm <NETWORK>"),

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use swarmnet_types::{
-    AttachmentSpec, Condition, DualStack, Endpoint, EndpointId, Mac, Name, Network, NodeId,
-    Revision, SandboxId,
+    AttachmentSpec, Condition, DualStack, Endpoint, EndpointId, HostName, Mac, Name, Network,
+    NodeId, Revision, SandboxId,
 };
 
 use super::now_ms;
@@ -22,7 +22,7 @@ use crate::local::{addresses, ports};
 pub(super) struct Draught {
     pub(super) id: SandboxId,
     pub(super) name: Name,
-    pub(super) hostname: String,
+    pub(super) hostname: HostName,
     pub(super) netns: PathBuf,
     pub(super) owner: Option<Owner>,
     pub(super) wish: SandboxWish,
@@ -108,7 +108,7 @@ pub(super) fn local_endpoint(
         node,
         sandbox: record.id,
         name: record.name.clone(),
-        hostname: record.hostname.clone(),
+        hostname: record.hostname.to_string(),
         aliases: spec.aliases.clone(),
         addrs,
         mac,

@@ -80,7 +80,7 @@ impl Sandboxes {
         let reservation = Reservation {
             sandbox: record.id,
             name: record.name.clone(),
-            hostname: record.hostname.clone(),
+            hostname: record.hostname.to_string(),
             service: record.service_name.clone(),
             attachments: vec![spec.clone()],
             existing: record.cluster_endpoints().next().is_some(),

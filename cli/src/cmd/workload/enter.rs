@@ -89,6 +89,10 @@ pub(super) fn spawn(
     let user = program.user.as_deref().map(user::find).transpose().map_err(CliError::failure)?;
     Workload { netns: &netns, files: &files, user: user.as_ref() }.spawn(&mut command).map_err(
         |err| match err {
+            swarmnet_kernel::KernelError::WorkloadFolder { path, err } => {
+                eprintln!("swarmnet: cannot work in {}: {err}", path.display());
+                CliError::Status(NOT_EXECUTABLE)
+            }
             swarmnet_kernel::KernelError::WorkloadSpawn { program, err } => {
                 eprintln!("swarmnet: cannot run {}: {err}", program.display());
                 CliError::Status(match err.kind() {

@@ -132,7 +132,7 @@ impl Agent {
         };
         let record = SandboxRecord {
             id: sandbox,
-            hostname: name.to_string(),
+            hostname: name.as_str().parse().expect("a DNS label"),
             name,
             netns: Self::netns(sandbox),
             named: false,
