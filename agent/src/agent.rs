@@ -31,10 +31,12 @@ use crate::liveness;
 use crate::local::cluster::Cluster;
 use crate::local::error::LocalError;
 use crate::local::{
-    AgentStatus, KernelStatus, LocalStore, Managers, OwnCertificate, Session, Standing,
+    AgentStatus, KernelStatus, LocalObjects, LocalStore, Managers, OwnCertificate, Session,
+    Standing,
 };
 use crate::managers::ManagerPool;
 use crate::merge::{Merge, Sources};
+use crate::numbers::{AgentNumbers, ViewNumbers};
 use crate::paths::Paths;
 use crate::renew::{self, Renewal};
 use crate::resolver::Resolver;
@@ -117,6 +119,9 @@ struct Inner {
     netns: Netns,
     kernel: LinuxKernel,
     rounds: ReconcileHandle<Status>,
+    local: watch::Receiver<Arc<LocalObjects>>,
+    /// Of the name server.
+    names: Arc<swarmnet_dns::Stats>,
 }
 
 /// See the module. Clones share it.
@@ -137,14 +142,12 @@ impl Agent {
         let netns = Netns::current()?;
         let kernel = LinuxKernel::new(netns.clone())?;
         let resolver = Resolver::start(&config.resolv_conf)?;
+        let names = resolver.counters();
         let sysctls = Arc::new(SysctlMemory::open(config.paths.sysctls())?);
         let found = underlay::discover(&netns, &sysctls.subscribe().borrow())?;
         let known = if config.in_cluster { view_file::read(&config.paths.view())? } else { None };
-        let dead = if config.in_cluster {
-            verdicts::read(&config.paths.verdicts())?
-        } else {
-            Liveness::new()
-        };
+        let dead = config.in_cluster.then(|| verdicts::read(&config.paths.verdicts()));
+        let dead = dead.transpose()?.unwrap_or_default();
         let held = watch::Sender::new(config.in_cluster && known.is_none());
         let view = watch::Sender::new(known.map(Arc::new));
         let liveness = watch::Sender::new(Arc::new(dead));
@@ -199,6 +202,8 @@ impl Agent {
             netns,
             kernel,
             rounds,
+            local: store.subscribe(),
+            names,
         }));
         agent.start_workers((merge, wishes), (watcher, others));
         Ok(agent)
@@ -335,6 +340,26 @@ impl Agent {
 
     fn member(&self) -> MutexGuard<'_, Option<Member>> {
         self.0.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For metrics.
+    pub fn numbers(&self) -> AgentNumbers {
+        let inner = &self.0;
+        let status = self.status();
+        let round = inner.rounds.status().borrow().clone();
+        AgentNumbers {
+            stream_open: status.manager.is_some(),
+            view: inner.view.borrow().as_deref().map(ViewNumbers::from).unwrap_or_default(),
+            applied_revision: status.applied_revision,
+            sandboxes: inner.local.borrow().sandboxes.len(),
+            problems: status.problems.len(),
+            repaired: status.repaired,
+            rounds: round.as_ref().map_or(0, |round| round.count),
+            last_round: round.map_or(Duration::ZERO, |round| round.took),
+            certificate_ends: status.certificate.map(|certificate| certificate.ends),
+            gossip: status.gossip.zip(self.gossip().map(|gossip| gossip.stats())),
+            dns: inner.names.snapshot(),
+        }
     }
 
     /// The gossip, once it runs.

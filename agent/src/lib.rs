@@ -14,6 +14,7 @@ pub mod liveness;
 pub mod local;
 pub mod managers;
 mod merge;
+pub mod numbers;
 pub mod open_files;
 pub mod paths;
 mod ports;

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use swarmnet_dns::resolv_conf::{ResolvConf, SANDBOX_NAMESERVER};
 use swarmnet_dns::{
     Config, Forward, Forwarder, Handle, NameServer, NameServerError, NodeSockets, Order,
-    SandboxNames, Transport, UpstreamSockets, Upstreams,
+    SandboxNames, Stats, Transport, UpstreamSockets, Upstreams,
 };
 use swarmnet_kernel::sockets::{SocketOptions, tcp_in, udp_in};
 use swarmnet_kernel::{KernelError, Netns};
@@ -93,6 +93,11 @@ impl Resolver {
         let node = forwarder(&servers, Arc::new(NodeSockets));
         let server = NameServer::start(&Config::default())?;
         Ok(Self { server, node, served: BTreeMap::new(), own: BTreeMap::new() })
+    }
+
+    /// What it counts, over all sandboxes.
+    pub fn counters(&self) -> Arc<Stats> {
+        self.server.counters()
     }
 
     fn forward(&mut self, id: SandboxId, wish: &NamesWish) -> Forward {

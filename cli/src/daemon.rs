@@ -34,6 +34,7 @@ mod founding;
 mod joining;
 mod log;
 mod membership;
+mod metrics;
 mod operate;
 mod place;
 mod recovery;
@@ -137,6 +138,7 @@ async fn serve(
     };
     let operator = Arc::new(Operator::new(flags, settings, log, Arc::clone(&node.node)));
     operator.follow(hangups, &supervisor);
+    metrics::start(Arc::clone(&node.node), operator.metrics(), &supervisor);
     let routes = Routes::new(MembershipServer::new(MembershipGrpc::new(Arc::clone(&node.node))))
         .add_service(RecoveryServer::new(RecoveryGrpc::new(node.node)))
         .add_service(AdmissionServer::new(node.admission))

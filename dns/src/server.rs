@@ -166,6 +166,11 @@ impl Handle {
         self.stats.snapshot()
     }
 
+    /// The same as they go on, for a reader that outlives the handle.
+    pub fn counters(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
     fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<Sandbox>>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ use swarmnet_manager_core::State;
 use swarmnet_proto::v1;
 use swarmnet_types::{NodeId, Revision};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) use self::others::Others;
 use crate::manager::{Liveness, NodeCondition};
@@ -33,6 +34,8 @@ pub(crate) struct Ack {
     pub(crate) repaired: u64,
     /// Unix milliseconds.
     pub(crate) seen_ms: u64,
+    /// A revision that was sent and is not acknowledged, and since when: one at a time is followed.
+    pub(crate) waiting: Option<(Revision, Instant)>,
     /// Streams that are open now; two while the agent moves from one to the next.
     pub(crate) sessions: u32,
 }
@@ -92,23 +95,26 @@ impl Acks {
 
     /// The agent was sent what is new up to a revision.
     pub(crate) fn sent(&self, node: NodeId, revision: Revision) {
-        self.with(|rows| rows.entry(node).or_default().sent = revision);
+        self.with(|rows| {
+            let row = rows.entry(node).or_default();
+            row.sent = revision;
+            if row.waiting.is_none() && row.lag() > 0 {
+                row.waiting = Some((revision, Instant::now()));
+            }
+        });
     }
 
     pub(crate) fn put(&self, node: NodeId, said: v1::Ack) {
         self.with(|rows| {
-            let (sessions, sent) =
-                rows.get(&node).map_or_else(Default::default, |row| (row.sessions, row.sent));
-            let ack = Ack {
-                revision: Revision(said.revision),
-                sent,
-                failures: said.failures,
-                overlay_mtu_bytes: said.overlay_mtu,
-                repaired: said.repaired,
-                seen_ms: now_ms(),
-                sessions,
-            };
-            rows.insert(node, ack)
+            let row = rows.entry(node).or_default();
+            row.revision = Revision(said.revision);
+            row.failures = said.failures;
+            row.overlay_mtu_bytes = said.overlay_mtu;
+            row.repaired = said.repaired;
+            row.seen_ms = now_ms();
+            if row.waiting.is_some_and(|(wanted, _)| wanted <= row.revision) {
+                row.waiting = (row.lag() > 0).then(|| (row.sent, Instant::now()));
+            }
         });
         self.changed.send_modify(|n| *n += 1);
     }
@@ -163,6 +169,7 @@ impl From<&v1::NodeAck> for Ack {
             seen_ms: message.seen_ms,
             sessions: message.sessions,
             sent: Revision(message.sent),
+            waiting: None,
         }
     }
 }
@@ -259,6 +266,9 @@ mod tests {
         let row = acks.rows()[&node].clone();
         assert_eq!((row.revision.0, row.overlay_mtu_bytes, row.sessions), (7, 1450, 1));
         assert_eq!(row.lag(), 2);
+        assert_eq!(row.waiting.map(|(revision, _)| revision), Some(Revision(9)));
+        acks.put(node, v1::Ack { revision: 9, ..v1::Ack::default() });
+        assert_eq!(acks.rows()[&node].waiting, None);
         drop(stream);
         assert!(news.has_changed().expect("open"), "the end of a stream is news too");
     }

@@ -113,6 +113,11 @@ pub(crate) fn trust(cluster: &Cluster) -> v1::Trust {
     }
 }
 
+/// The end of the certificate of the CA that signs now.
+pub(crate) fn ends(cluster: &Cluster) -> Option<SystemTime> {
+    load(cluster.id, cluster.issuer()).ok().map(|ca| ca.validity().1)
+}
+
 /// Whether two clusters' [`trust`] is the same, without making it.
 pub(crate) fn trusted(cluster: &Cluster) -> ([u8; 32], [u8; 32]) {
     (cluster.ca.fingerprint, cluster.issuer().fingerprint)

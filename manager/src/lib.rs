@@ -30,5 +30,5 @@ pub use error::ManagerError;
 pub use manager::{
     Founding, InitConfig, Liveness, Manager, ManagerConfig, NodeCondition, Routes, init,
 };
-pub use observe::{Observed, Observer};
+pub use observe::{Objects, Observed, Observer, ServedAgent};
 pub use recovery::{RestoreConfig, Revived, force_new_cluster, restore};

@@ -180,6 +180,7 @@ pub struct Manager {
     writer: Writer,
     index: NodeIndex,
     raft: Arc<RaftNode>,
+    acks: Acks,
     /// Version of the lock that this manager's keys are under.
     locked: watch::Receiver<u64>,
 }
@@ -235,7 +236,7 @@ impl Manager {
                 acks.clone(),
                 sessions,
             )))
-            .add_service(ManagerPeerServer::new(PeerGrpc::new(writer.clone(), acks)))
+            .add_service(ManagerPeerServer::new(PeerGrpc::new(writer.clone(), acks.clone())))
             .add_service(VaultServer::new(VaultGrpc::new(writer.clone(), followed.clone())))
             .add_service(raft.grpc().into_server());
         let incoming = Incoming::new(config.listener, config.tls);
@@ -247,7 +248,7 @@ impl Manager {
                 tracing::error!(%err, "the managers' listener failed");
             }
         });
-        Ok(Self { writer, index: config.index, raft, locked: followed })
+        Ok(Self { writer, index: config.index, raft, acks, locked: followed })
     }
 
     /// Makes the cluster: the first entries of the log. The key that unlocks its managers, if they are to be locked; this one's keys are
@@ -310,7 +311,7 @@ impl Manager {
 
     /// Who may look at this manager from outside.
     pub fn observer(&self) -> Observer {
-        Observer::new(&self.raft)
+        Observer::new(&self.raft, &self.acks)
     }
 
     /// The Raft node, for membership.

@@ -7,8 +7,11 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -20,6 +23,8 @@ pub(super) use keys::KEYS;
 const CONFIG: &str = "/etc/swarmnet/swarmnet.toml";
 const STATE: &str = "/var/lib/swarmnet";
 const RUN: &str = "/run/swarmnet";
+/// Beside the control port, 2377; on loopback, because it asks nobody who they are.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9377);
 
 /// Where a node's files are, so that many nodes can live on one machine.
 #[derive(Debug, Clone, Default, Args)]
@@ -79,6 +84,27 @@ impl LogArgs {
     }
 }
 
+/// An address to listen at, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text == "off" { Ok(Self(None)) } else { text.parse().map(|addr| Self(Some(addr))) }
+    }
+}
+
 /// The flags of a daemon.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Flags {
@@ -103,6 +129,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: Format,
     /// Put accept rules into other programs' forward chains that drop by policy.
     pub(crate) forward_accept: bool,
+    /// Where metrics are served.
+    pub(crate) metrics: Listen,
 }
 
 impl Default for Settings {
@@ -119,6 +147,7 @@ impl Default for Settings {
             log_level: Levels::default(),
             log_format: Format::Text,
             forward_accept: true,
+            metrics: Listen(Some(METRICS)),
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A file that is wrong changes nothing. Of one that is right, what can change does, and the rest is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use swarmnet_agent::api::audit;
@@ -11,7 +12,7 @@ use swarmnet_proto::v1;
 use swarmnet_proto::v1::daemon_server::Daemon;
 use swarmnet_runtime::Supervisor;
 use tokio::signal::unix::Signal;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::{Request, Response, Status};
 
 use super::config::{Flags, KEYS, Settings};
@@ -25,6 +26,7 @@ pub(super) struct Operator {
     flags: Flags,
     log: LogControl,
     node: Arc<Node>,
+    metrics: watch::Sender<Option<SocketAddr>>,
     /// In force now. Held over a whole reload: one after the other.
     settings: Mutex<Settings>,
 }
@@ -36,7 +38,13 @@ impl Operator {
         log: LogControl,
         node: Arc<Node>,
     ) -> Self {
-        Self { flags: flags.clone(), log, node, settings: Mutex::new(settings.clone()) }
+        let metrics = watch::Sender::new(settings.metrics.0);
+        Self { flags: flags.clone(), log, node, metrics, settings: Mutex::new(settings.clone()) }
+    }
+
+    /// Where metrics are to be served.
+    pub(super) fn metrics(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.metrics.subscribe()
     }
 
     /// Reads the file again.
@@ -56,6 +64,8 @@ impl Operator {
             changed.push("log_level");
         }
         self.node.agent.set_forward_accept(settings.forward_accept);
+        let metrics = settings.metrics.0;
+        self.metrics.send_if_modified(|now| std::mem::replace(now, metrics) != metrics);
         for key in &changed {
             tracing::info!(key, "a setting changed");
         }
@@ -141,8 +151,8 @@ impl Daemon for DaemonGrpc {
 }
 
 fn raft_state(observed: Observed) -> v1::RaftState {
-    let Observed { raft, leader } = observed;
-    let voters = raft.members.values().filter(|member| member.voter).count();
+    let Observed { raft, leader, .. } = observed;
+    let voters = raft.voters();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     v1::RaftState {
         role: raft.role.to_string(),

@@ -79,6 +79,11 @@ impl fmt::Display for Role {
 // === impl RaftStatus ===
 
 impl RaftStatus {
+    /// How many members count for majorities.
+    pub fn voters(&self) -> usize {
+        self.members.values().filter(|member| member.voter).count()
+    }
+
     pub(super) fn new(metrics: &RaftMetrics) -> Self {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let matched = |id| {

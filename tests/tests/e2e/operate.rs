@@ -140,3 +140,61 @@ fn every_node_tells_how_raft_its_stream_and_its_gossip_are() {
     assert_eq!(row(&lab, "m1", "a1")["Stream"], "closed");
     lab.down();
 }
+
+/// What `curl` gets of a node's metrics, from the node itself; empty when nobody answers there.
+fn scrape(lab: &Lab, node: &str, url: &str) -> String {
+    stdout(&lab.exec(node, &["curl", "--silent", "--max-time", "5", url]))
+}
+
+/// The value of a metric, label and all; `None` when it is not there.
+fn metric(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
+}
+
+#[test]
+fn metrics_tell_of_raft_push_gossip_names_and_the_process() {
+    const URL: &str = "http://127.0.0.1:9377/metrics";
+    let mut lab = Lab::up("measured", "--managers 1 --agents 1 --clients 0");
+    lab.ok("m1", "network create -d overlay --attachable told");
+    lab.ok("a1", "run -d --name idle --network told -- sleep 600");
+    let read = |node, name: &str| metric(&scrape(&lab, node, URL), name);
+    let is = |node: &'static str, name: &'static str, wanted: f64| {
+        let holds = || read(node, name).is_some_and(|is| (is - wanted).abs() < 0.5);
+        assert!(eventually(SOON, holds).is_some(), "{name}: {}", scrape(&lab, node, URL));
+    };
+    is("m1", "swarmnet_raft_leader", 1.0);
+    is("m1", "swarmnet_raft_members{kind=\"voter\"}", 1.0);
+    is("m1", "swarmnet_cluster_objects{kind=\"node\"}", 2.0);
+    is("m1", "swarmnet_push_sessions", 2.0);
+    is("m1", "swarmnet_push_lag_revisions{node=\"a1\"}", 0.0);
+    is("m1", "swarmnet_gossip_peers{state=\"alive\"}", 1.0);
+    is("a1", "swarmnet_agent_sandboxes", 1.0);
+    is("a1", "swarmnet_agent_stream_open", 1.0);
+    let of_agent = scrape(&lab, "a1", URL);
+    assert!(!of_agent.contains("swarmnet_raft"), "no manager runs there: {of_agent}");
+    let memory = metric(&of_agent, "process_resident_memory_bytes").expect("it is measured");
+    assert!(memory > 1e6, "{memory}");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_secs_f64();
+    let ends = metric(&of_agent, "swarmnet_agent_certificate_expiry_timestamp_seconds");
+    assert!(ends.is_some_and(|ends| ends > now), "{ends:?}");
+
+    let local = "swarmnet_dns_queries_total{result=\"local\"}";
+    let before = read("a1", local).expect("it is counted");
+    assert!(lab.swarmnet("a1", "exec idle getent hosts idle").status.success());
+    let counted = || read("a1", local).is_some_and(|after| after > before);
+    assert!(eventually(SOON, counted).is_some(), "{}", scrape(&lab, "a1", URL));
+
+    let elsewhere = scrape(&lab, "m1", "http://127.0.0.1:9377/");
+    assert_eq!(elsewhere, "there is /metrics");
+    let file = place(&lab, "measured", "m1").join("swarmnet.toml");
+    fs::write(&file, "metrics = \"127.0.0.1:9378\"\n").expect("root may");
+    assert_eq!(lab.ok("m1", "config reload"), "metrics: changed");
+    let moved = || !scrape(&lab, "m1", "http://127.0.0.1:9378/metrics").is_empty();
+    assert!(eventually(SOON, moved).is_some());
+    assert_eq!(scrape(&lab, "m1", URL), "", "the old one is closed");
+    fs::write(&file, "metrics = \"off\"\n").expect("root may");
+    assert_eq!(lab.ok("m1", "config reload"), "metrics: changed");
+    assert!(eventually(SOON, || !moved()).is_some(), "nobody listens");
+    lab.down();
+}

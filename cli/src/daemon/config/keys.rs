@@ -24,7 +24,7 @@ pub(in crate::daemon) struct Key {
     pub(in crate::daemon) live: Option<fn(&mut Settings, &Settings)>,
 }
 
-pub(in crate::daemon) const KEYS: [Key; 9] = [
+pub(in crate::daemon) const KEYS: [Key; 10] = [
     Key {
         name: "name",
         allowed: "a text that is not empty",
@@ -88,6 +88,13 @@ pub(in crate::daemon) const KEYS: [Key; 9] = [
         put: |s, v| v.as_bool().map(|b| s.forward_accept = b),
         show: |s| s.forward_accept.to_string(),
         live: Some(|s, next| s.forward_accept = next.forward_accept),
+    },
+    Key {
+        name: "metrics",
+        allowed: "an address with a port, such as \"127.0.0.1:9377\" or \"[::1]:9377\", or \"off\"",
+        put: |s, v| text(v)?.parse().ok().map(|at| s.metrics = at),
+        show: |s| quoted(&s.metrics),
+        live: Some(|s, next| s.metrics = next.metrics),
     },
 ];
 
