@@ -1,6 +1,7 @@
 //! A lab of this run: `swarmnet lab up` in a temporary folder, the commands in it, and its end. Nothing of it outlives the value,
 //! also when a measurement fails.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -54,6 +55,29 @@ impl Lab {
     /// Ends a node's daemon as a SIGKILL does.
     pub(crate) fn kill(&self, node: &str) -> Result<()> {
         output(self.lab().args(["kill", &format!("{}/{node}", self.name)])).map(drop)
+    }
+
+    /// Starts a daemon that was killed; it is ready then.
+    pub(crate) fn start(&self, node: &str) -> Result<()> {
+        output(self.lab().args(["start", &format!("{}/{node}", self.name)])).map(drop)
+    }
+
+    /// The managers as `node`'s daemon has them: name, and `Leader`, `Reachable` or `Unreachable`.
+    pub(crate) fn managers(&self, node: &str) -> Result<BTreeMap<String, String>> {
+        let told = output(self.client(node)?.args(["node", "ls", "--format", "json"]))?;
+        let row = |line: &str| {
+            let row: Value = serde_json::from_str(line)?;
+            let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+            Ok((text("Hostname"), text("ManagerStatus")))
+        };
+        told.lines().map(row).collect()
+    }
+
+    /// The manager that leads.
+    pub(crate) fn leader(&self) -> Result<String> {
+        let mut all = self.managers(NODES[0])?.into_iter();
+        let found = all.find_map(|(name, status)| (status == "Leader").then_some(name));
+        found.context("nobody leads")
     }
 
     /// A program in a node's namespaces.

@@ -6,6 +6,7 @@
 
 mod api;
 mod attach;
+mod election;
 mod handmade;
 mod idle;
 mod ingress;
@@ -36,7 +37,7 @@ struct Bench {
     run: fn(u32) -> Result<()>,
 }
 
-const BENCHES: [Bench; 12] = [
+const BENCHES: [Bench; 13] = [
     Bench { name: "publish", counts: "published ports", count: 200, run: publish::run },
     Bench { name: "attach", counts: "attachments", count: 100, run: attach::run },
     Bench { name: "idle", counts: "seconds", count: 60, run: idle::run },
@@ -52,6 +53,7 @@ const BENCHES: [Bench; 12] = [
         count: 5,
         run: writes::run,
     },
+    Bench { name: "election", counts: "killed leaders", count: 50, run: election::run },
     Bench { name: "push", counts: "changes", count: 100, run: push::run },
     Bench { name: "rules", counts: "changes", count: 200, run: rules::run },
 ];

@@ -17,7 +17,7 @@ use swarmnet_types::SandboxId;
 use tokio::time::{sleep, timeout};
 
 use crate::api::run_in;
-use crate::lab::{Lab, NETWORK, NODES, output};
+use crate::lab::{Lab, NETWORK, NODES};
 use crate::process::{cpu_seconds, memory_mib};
 use crate::report::{Goal, Measurement};
 use crate::tasks;
@@ -151,7 +151,7 @@ async fn idle(lab: &Lab) -> Result<()> {
 
 /// The leader dies; its agents go to the others.
 async fn death(lab: &Lab, agents: &Agents) -> Result<()> {
-    let leader = leader(lab)?;
+    let leader = lab.leader()?;
     let addr = lab.address(&leader)?;
     let orphans = agents.of(&addr);
     if orphans.is_empty() {
@@ -166,16 +166,4 @@ async fn death(lab: &Lab, agents: &Agents) -> Result<()> {
     let what = format!("the leader dies: its {} agents have a session elsewhere", orphans.len());
     Measurement::spread("C13", &what, "ms", &times).goal("max", Goal::Below(3_000.0)).print();
     Ok(())
-}
-
-fn leader(lab: &Lab) -> Result<String> {
-    let mut list = lab.client("m1")?;
-    let told = output(list.args(["node", "ls", "--format", "json"]))?;
-    for line in told.lines() {
-        let node: serde_json::Value = serde_json::from_str(line)?;
-        if node["ManagerStatus"] == "Leader" {
-            return Ok(node["Hostname"].as_str().context("a node without a name")?.to_owned());
-        }
-    }
-    bail!("nobody leads")
 }

@@ -25,7 +25,7 @@ use etcd::Etcd;
 
 /// Of one write, on all sides.
 pub(crate) const VALUE_BYTES: usize = 256;
-const CLIENTS: [u32; 2] = [1, 64];
+const CLIENTS: [u32; 3] = [1, 16, 64];
 const TIME: Duration = Duration::from_secs(3);
 /// Room that the disk's own loop writes in, over and over, as a log does.
 const FILE_BYTES: u64 = 64 << 20;
@@ -43,7 +43,7 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
     let folder = Path::new(lab.folder("m1")?);
     let etcd = Etcd::start(&program, &lab)?;
     let api = Api::new(&lab, "m1", "m1")?;
-    prepare(&api)?;
+    prepare(&api, CLIENTS[2])?;
     for clients in CLIENTS {
         let (mut speed, mut late, mut disk) = (Arms::default(), Arms::default(), Vec::new());
         for _ in 0..rounds {
@@ -71,10 +71,10 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
 }
 
 /// A service for each client, on no network: what is written concerns no node.
-fn prepare(api: &Api) -> Result<()> {
+pub(crate) fn prepare(api: &Api, clients: u32) -> Result<()> {
     api.run(|| async {
         let mut control = ControlClient::new(api.channel());
-        for client in 0..CLIENTS[1] {
+        for client in 0..clients {
             let spec = v1::ServiceSpec {
                 name: key(client),
                 endpoint_mode: v1::EndpointMode::Vip.into(),
@@ -99,7 +99,7 @@ fn value(number: u32) -> String {
 }
 
 /// A label of the client's service gets another value.
-async fn ours(channel: Channel, client: u32, number: u32) -> Result<()> {
+pub(crate) async fn ours(channel: Channel, client: u32, number: u32) -> Result<()> {
     let request = v1::UpdateServiceRequest {
         reference: key(client),
         labels_add: HashMap::from([("value".to_owned(), value(number))]),
