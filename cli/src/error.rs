@@ -39,7 +39,14 @@ impl CliError {
 
 impl From<tonic::Status> for CliError {
     fn from(status: tonic::Status) -> Self {
-        Self::Failure(swarmnet_proto::sentence(&status))
+        let said = swarmnet_proto::sentence(&status);
+        // What a daemon answers has no cause on this side of the socket.
+        if std::error::Error::source(&status).is_none() {
+            return Self::Failure(said);
+        }
+        Self::Failure(format!(
+            "the daemon went away before it answered ({said}): what was asked may be done or not; look before you ask again"
+        ))
     }
 }
 

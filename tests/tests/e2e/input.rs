@@ -1,5 +1,6 @@
 //! Wrong input: one line on standard error that says what is wrong, the right exit status, nothing changed.
 
+use std::io::Read as _;
 use std::process::Output;
 
 use swarmnet_tests::{Lab, stderr, stdout};
@@ -186,6 +187,27 @@ fn no_daemon_is_one_line_that_says_how_to_start_one() {
         .output()
         .expect("the program starts");
     refused(&out, FAILURE, "swarmnet manager init");
+}
+
+/// A socket on which a call is taken and never answered, as by a daemon that is killed in the middle of it.
+#[test]
+fn a_daemon_that_dies_in_the_middle_of_a_call_may_have_done_it_or_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("swarmnet.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let daemon = std::thread::spawn(move || {
+        drop(listener.accept().expect("a first look"));
+        let (mut call, _) = listener.accept().expect("a call");
+        call.read_exact(&mut [0; 64]).expect("it begins");
+    });
+    let out = std::process::Command::new(swarmnet_tests::program())
+        .arg("--socket")
+        .arg(&socket)
+        .args(["network", "rm", "overnet"])
+        .output()
+        .expect("the program starts");
+    daemon.join().expect("the socket was asked");
+    refused(&out, FAILURE, "may be done or not");
 }
 
 #[test]
