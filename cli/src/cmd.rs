@@ -12,6 +12,7 @@ mod about;
 mod agent;
 mod ca;
 mod config;
+mod events;
 mod manager;
 mod network;
 mod node;
@@ -76,6 +77,8 @@ enum Command {
     Sandbox(sandbox::SandboxCommand),
     /// Follow a packet from a sandbox of this node to a name or address, and say where its way breaks
     Trace(trace::TraceArgs),
+    /// Show what happens to the cluster, as it happens
+    Events(events::EventsArgs),
     /// Show the daemon's settings, or have it read them again
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -147,6 +150,7 @@ async fn with_daemon(command: Command, socket: Option<PathBuf>) -> Result<(), Cl
         Command::Port(args) => workload::port(args, daemon).await,
         Command::Sandbox(command) => sandbox::run(command, daemon).await,
         Command::Trace(args) => trace::run(args, daemon).await,
+        Command::Events(args) => events::run(args, daemon).await,
         Command::Config(command) => config::run(command, daemon).await,
         Command::LogLevel(args) => config::log_level(&args, daemon).await,
         Command::Info(args) => about::info(&args, daemon).await,

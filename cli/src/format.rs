@@ -2,7 +2,7 @@
 //!
 //! Rows are JSON values in Docker's field names (`shape/`); a [`Columns`] says which of them the default table shows.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -70,11 +70,50 @@ pub(crate) fn print_line(line: &str) {
     emit(&format!("{line}\n"));
 }
 
+/// How objects are printed that come one by one.
+#[derive(Debug)]
+pub(crate) enum Lines {
+    Plain,
+    Json,
+    Template(Template),
+}
+
+impl Lines {
+    /// # Errors
+    /// Usage: the template is wrong.
+    pub(crate) fn parse(format: Option<&str>) -> Result<Self, CliError> {
+        Ok(match format {
+            None => Self::Plain,
+            Some("json") => Self::Json,
+            Some(template) => Self::Template(Template::parse(&unescape(template))?),
+        })
+    }
+
+    /// Prints one object, as `plain` says it without a format. `false`: nobody reads any more.
+    pub(crate) fn print(
+        &self,
+        row: &Value,
+        plain: impl FnOnce() -> String,
+    ) -> Result<bool, CliError> {
+        let line = match self {
+            Self::Plain => plain(),
+            Self::Json => row.to_string(),
+            Self::Template(template) => template.run(row)?,
+        };
+        Ok(write(&format!("{line}\n")).is_ok())
+    }
+}
+
 /// Writes to standard output; a reader that went away (`| head`) is no error.
 pub(crate) fn emit(text: &str) {
+    drop(write(text));
+}
+
+fn write(text: &str) -> io::Result<()> {
     use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn lines(rows: &[Value], template: &str) -> Result<String, CliError> {
@@ -141,7 +180,7 @@ fn unescape(template: &str) -> String {
 
 /// May progress be drawn?
 pub(crate) fn interactive() -> bool {
-    std::io::stderr().is_terminal()
+    io::stderr().is_terminal()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 pub(crate) mod cluster;
 pub(crate) mod duration;
+pub(crate) mod event;
 pub(crate) mod filter;
 pub(crate) mod network;
 pub(crate) mod node;

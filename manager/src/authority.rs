@@ -15,7 +15,7 @@ const SERVICES: [&str; 7] = [
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 43] = [
+const ROWS: [(&str, Who); 44] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
     ("/swarmnet.v1.Admission/GetCa", Who::AnyNode),
     ("/swarmnet.v1.Admission/RotateCa", Who::Manager),
@@ -43,6 +43,7 @@ const ROWS: [(&str, Who); 43] = [
     ("/swarmnet.v1.Control/GetToken", Who::Manager),
     ("/swarmnet.v1.Control/GetCluster", Who::AnyNode),
     ("/swarmnet.v1.Control/Wait", Who::AnyNode),
+    ("/swarmnet.v1.Control/Events", Who::AnyNode),
     ("/swarmnet.v1.Dispatcher/Session", Who::SelfNode),
     ("/swarmnet.v1.Dispatcher/Attach", Who::SelfNode),
     ("/swarmnet.v1.Dispatcher/Detach", Who::SelfNode),

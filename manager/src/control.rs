@@ -15,6 +15,7 @@ use crate::manager::{Liveness, Routes};
 use crate::writer::Writer;
 
 mod cluster;
+mod events;
 mod networks;
 mod nodes;
 mod services;
@@ -175,5 +176,12 @@ impl Control for ControlGrpc {
 
     async fn wait(&self, request: Request<v1::WaitRequest>) -> Answer<Self::WaitStream> {
         Ok(Response::new(Box::pin(self.clone().wait_for(request.into_inner().revision))))
+    }
+
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<v1::EventsResponse, Status>> + Send>>;
+
+    async fn events(&self, request: Request<v1::EventsRequest>) -> Answer<Self::EventsStream> {
+        let stream = self.clone().follow_events(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -11,7 +11,7 @@ use swarmnet_proto::v1::control_client::ControlClient;
 use swarmnet_proto::v1::control_server::Control;
 use swarmnet_types::{Network, NetworkId, NetworkSpec, Role, Scope};
 use tokio::time::timeout;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status};
 
 use super::{audit, refused};
@@ -22,6 +22,8 @@ use crate::local::{LocalError, LocalStore, Session, lookup, networks};
 
 /// How long the cluster is asked about a name before the last view has to do.
 const ASK_MAX: Duration = Duration::from_secs(1);
+/// Four thousand events are about 2 MB.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -364,5 +366,26 @@ impl Control for ControlProxy {
         let call = |channel| async move { ControlClient::new(channel).wait(wanted).await };
         let stream = self.cluster.call(call).await.map_err(|err| refused(&err))?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<v1::EventsResponse, Status>> + Send>>;
+
+    async fn events(&self, request: Request<v1::EventsRequest>) -> Answer<Self::EventsStream> {
+        let wanted = request.into_inner();
+        let call = |channel| async move {
+            let client = ControlClient::new(channel);
+            client.max_decoding_message_size(MESSAGE_BYTES_MAX).events(wanted).await
+        };
+        let stream = self.cluster.call(call).await.map_err(|err| match err {
+            // For now: whoever follows asks again.
+            LocalError::NoManager { sentence } => Status::unavailable(sentence),
+            other => refused(&other),
+        })?;
+        // What broke on the way, another manager can go on with.
+        let passing = |status: Status| match std::error::Error::source(&status) {
+            None => status,
+            Some(_) => Status::unavailable("the manager is gone"),
+        };
+        Ok(Response::new(Box::pin(stream.map(move |said| said.map_err(passing)))))
     }
 }

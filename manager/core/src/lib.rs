@@ -11,6 +11,7 @@
 mod alloc;
 mod apply;
 mod command;
+mod events;
 mod ids;
 mod outcome;
 mod rejection;
@@ -23,6 +24,7 @@ pub use command::{
     JoinNode, NetworkChange, NodeChange, Proposal, Publish, RemoveNetwork, RemoveNode, RotateCa,
     ServiceChange, Unpublish,
 };
+pub use events::{Action, Attributes, Event, Subject};
 pub use outcome::Outcome;
 pub use rejection::{Holder, Matched, Noun, Rejection};
 pub use secret::Secret;

@@ -1,8 +1,8 @@
 //! The replicated state: durable tables, and what is derived from them.
 //!
 //! Durable (serialized, in the digest): [`tables::Tables`]. Derived (rebuilt on load): [`index::Index`], which answers every
-//! "who uses this" question, and the [`ChangeLog`] of recent revisions, which starts empty, so that a loaded state hands out
-//! snapshots before deltas. Everything changes through [`txn::Txn`] only.
+//! "who uses this" question, and the [`ChangeLog`] and [`EventLog`] of recent revisions, which start empty, so that a loaded state
+//! hands out snapshots before deltas. Everything changes through [`txn::Txn`] only.
 
 pub(crate) mod digest;
 pub(crate) mod index;
@@ -26,6 +26,7 @@ use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use swarmnet_types::Revision;
 
+use crate::events::EventLog;
 use crate::view::log::ChangeLog;
 use index::Index;
 use tables::Tables;
@@ -39,13 +40,15 @@ pub struct State {
     pub(crate) tables: Tables,
     pub(crate) index: Index,
     pub(crate) log: ChangeLog,
+    pub(crate) events: EventLog,
 }
 
 impl State {
     fn from_tables(tables: Tables) -> Self {
         let index = Index::of(&tables);
         let log = ChangeLog::starting_at(tables.revision);
-        Self { tables, index, log }
+        let events = EventLog::starting_at(tables.revision);
+        Self { tables, index, log, events }
     }
 
     /// The log index that was applied last.

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod drift;
+mod events;
 mod faults;
 mod formats;
 mod ingress;

@@ -3,6 +3,7 @@
 mod attach;
 mod ca;
 mod cluster;
+mod events;
 mod load;
 mod network;
 mod properties;

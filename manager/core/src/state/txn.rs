@@ -3,6 +3,8 @@
 //! Each write keeps the index right, notes what it touched for the change log, stamps revisions, and remembers what was there;
 //! [`Txn::roll_back`] puts that back. Reads go to the state as changed so far.
 
+mod changed;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -14,8 +16,11 @@ use swarmnet_types::{
 
 use super::State;
 use super::tables::{Cluster, FurtherToken, Given, NodeRecord, Revoked, ServiceRow};
+use crate::events;
 use crate::ids::Ids;
 use crate::view::log::Touch;
+
+pub(crate) use changed::Changed;
 
 /// What stood where something was written.
 enum Undo {
@@ -60,7 +65,13 @@ impl<'a> Txn<'a> {
     }
 
     pub(crate) fn commit(self) {
+        let events = events::of(&self);
+        self.state.events.push(events);
         self.state.log.push(self.revision, self.touched);
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
     }
 
     pub(crate) fn roll_back(mut self) {
