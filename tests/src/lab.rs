@@ -22,6 +22,8 @@ pub struct Lab {
     name: String,
     /// Holds all labs of this test. Removed after the lab (fields drop in order, after [`Drop::drop`]).
     dir: TempDir,
+    /// What the lab's commands are run by; the program itself when empty.
+    under: Vec<String>,
     is_up: bool,
     _turn: MutexGuard<'static, ()>,
 }
@@ -40,10 +42,19 @@ impl Lab {
     /// # Panics
     /// When the lab does not come up.
     pub fn up(name: &str, args: &str) -> Self {
+        Self::up_under(&[], name, args)
+    }
+
+    /// The same by a program that runs another one with fewer rights, such as `setpriv`.
+    ///
+    /// # Panics
+    /// When the lab does not come up.
+    pub fn up_under(under: &[String], name: &str, args: &str) -> Self {
         // A test that failed has not spoiled the next one's lab.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("swarmnet-test-").tempdir().expect("a folder");
-        let lab = Self { name: name.to_owned(), dir, is_up: true, _turn: turn };
+        let under = under.to_vec();
+        let lab = Self { name: name.to_owned(), dir, under, is_up: true, _turn: turn };
         let words: Vec<&str> = ["up", name].into_iter().chain(args.split_whitespace()).collect();
         lab.must(lab.lab_command(&words));
         lab
@@ -152,7 +163,7 @@ impl Lab {
     fn lab_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=2", COMMAND_SECONDS_MAX]);
-        command.arg(program()).arg("lab").args(words);
+        command.args(&self.under).arg(program()).arg("lab").args(words);
         command.env("SWARMNET_LAB_DIR", self.dir.path()).env_remove("SWARMNET_SOCKET");
         command.stdin(Stdio::null());
         command

@@ -198,3 +198,45 @@ fn metrics_tell_of_raft_push_gossip_names_and_the_process() {
     assert!(eventually(SOON, || !moved()).is_some(), "nobody listens");
     lab.down();
 }
+
+const UNIT: &str = include_str!("../../../deploy/swarmnet.service");
+
+/// `setpriv` with what the unit grants: a bounding set, and no new privileges.
+fn as_the_unit() -> Vec<String> {
+    let lines = UNIT.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let granted = lines.flat_map(str::split_whitespace).filter_map(|cap| cap.strip_prefix("CAP_"));
+    let set = granted.fold("-all".to_owned(), |set, cap| set + ",+" + &cap.to_lowercase());
+    ["setpriv", "--no-new-privs", "--bounding-set", &set].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn a_daemon_needs_no_more_than_its_unit_grants() {
+    assert!(UNIT.lines().any(|line| line == "NoNewPrivileges=yes"));
+    let mut lab = Lab::up_under(&as_the_unit(), "bound", "--managers 1 --agents 1 --clients 1");
+    let status_of_lab = lab.status();
+    let pid = status_of_lab[0]["Daemon"].as_str().expect("m1 is the first");
+    let own = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let has = |key: &str| own.lines().find_map(|line| line.strip_prefix(key)).expect("a field");
+    assert_eq!(has("NoNewPrivs:").trim(), "1");
+    assert_eq!(has("CapEff:"), has("CapBnd:"));
+    assert_ne!(has("CapBnd:").trim(), "000001ffffffffff");
+
+    lab.ok("m1", "network create -d overlay --attachable net");
+    lab.ok("a1", "run -d --name w1 --user nobody --network net --service web -- swarmnet whoami --listen :8000");
+    lab.ok("m1", "run -d --name t1 --user nobody --network net -p 8080:80 -- sleep 600");
+    lab.ok("m1", "service publish web 5000:8000");
+    lab.ok("m1", "sandbox create --network net box");
+    assert!(lab.exec("m1", &["ip", "netns", "exec", "box", "true"]).status.success());
+    let answered = || scrape(&lab, "c1", "http://192.0.2.11:5000").contains("192.0.2.101");
+    assert!(eventually(SOON, answered).is_some());
+    lab.ok("m1", "trace t1 web:8000");
+    lab.node("stop", "m1");
+    lab.node("start", "m1");
+    lab.ok("m1", "stop t1");
+    lab.ok("m1", "rm -f t1 box");
+    lab.ok("a1", "rm -f w1");
+    for node in ["m1", "a1"] {
+        assert_eq!(status(&lab, node, "/Problems"), Value::Array(Vec::new()), "{node}");
+    }
+    lab.down();
+}
