@@ -13,6 +13,7 @@ use super::process::Process;
 use super::table::{Kind, METRICS, Metric, Sample, encode};
 
 const PAGE: &str = include_str!("../../../../docs/metrics.md");
+const DASHBOARD: &str = include_str!("../../../../deploy/grafana/swarmnet.json");
 
 /// As Prometheus shows it.
 fn shown(metric: &Metric) -> String {
@@ -67,4 +68,22 @@ fn what_does_not_apply_is_left_out() {
     for absent in ["swarmnet_raft", "swarmnet_push", "swarmnet_gossip", "certificate"] {
         assert!(!text.contains(absent), "{absent}: {text}");
     }
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let known: BTreeSet<_> = METRICS.iter().map(shown).collect();
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let questions = targets.map(|target| target["expr"].as_str().expect("a question"));
+    let mut asked = BTreeSet::new();
+    for question in questions {
+        let words = question.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metrics = words.filter(|w| w.starts_with("swarmnet_") || w.starts_with("process_"));
+        asked.extend(metrics.map(str::to_owned));
+    }
+    assert!(asked.len() > 15, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
