@@ -21,6 +21,7 @@
 mod about;
 mod objects;
 mod part;
+mod shared;
 mod stage;
 mod tables;
 

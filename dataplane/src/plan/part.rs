@@ -44,6 +44,7 @@ pub(super) fn differing(old: &Desired, new: &Desired) -> (Desired, Desired) {
     (before.sandboxes, after.sandboxes) = split(&old.sandboxes, &new.sandboxes, same);
     (before.services, after.services) = split(&old.services, &new.services, shared);
     (before.publications, after.publications) = split(&old.publications, &new.publications, shared);
+    super::shared::keep((old, new), (&mut before, &mut after));
     (before, after)
 }
 

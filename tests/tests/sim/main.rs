@@ -39,7 +39,7 @@ use world::World;
 pub(crate) type Ms = u64;
 
 /// Runs in CI; `just sim` makes more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 1_000;
 /// Runs within which each bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 60;
 

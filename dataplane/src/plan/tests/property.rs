@@ -51,6 +51,9 @@ fn publication() -> impl Strategy<Value = Publication> {
     )
 }
 
+/// Of `bits`: a task elsewhere has the addresses of the first sandbox, as when the view is late.
+const LATE: u8 = 128;
+
 /// Everything optional, within what a manager grants: an address, VNI, port is given once.
 pub(super) fn wish() -> impl Strategy<Value = Desired> {
     let remotes = prop::collection::btree_map(10u32..20, 2u32..4, 0..6);
@@ -96,7 +99,11 @@ fn fabric_part(
         let node = index(2 + u32::from((n ^ u16::from(bits >> 4)) & 1));
         (endpoint(u32::from(n)), crate::desired::FabricTask { addrs: dual(254, n), node })
     });
-    fabric_wish.tasks = Arc::new(tasks.collect());
+    let late = (bits & LATE != 0).then(|| {
+        let task = crate::desired::FabricTask { addrs: dual(253, 1), node: index(2) };
+        (endpoint(50), task)
+    });
+    fabric_wish.tasks = Arc::new(tasks.chain(late).collect());
     wish.fabric = in_cluster.then_some(fabric_wish);
 }
 
@@ -105,8 +112,9 @@ fn networks_part(
     remotes: &BTreeMap<u32, u32>,
     (multicast, icc, bits): (bool, bool, u8),
 ) {
-    wish.networks
-        .insert(network(1), overlay(4097, remotes.iter().map(|(n, node)| (*n, *n as u16, *node))));
+    let late = (bits & LATE != 0).then_some((50, 1, 2));
+    let remotes = remotes.iter().map(|(n, node)| (*n, *n as u16, *node));
+    wish.networks.insert(network(1), overlay(4097, remotes.chain(late)));
     wish.networks.insert(network(3), overlay(4098, []));
     if let Some(Network::Overlay(overlay)) = wish.networks.get_mut(&network(1)) {
         overlay.multicast = multicast;
