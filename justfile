@@ -15,5 +15,5 @@ demo:
     cargo run --release -- lab demo
 
 # The simulation of managers, gossip, push and agents, so many runs from one seed on; `just sim 1 17` repeats run 17.
-sim seeds="1000" first="1":
+sim seeds="10000" first="1":
     SWARMNET_SIM_SEEDS={{seeds}} SWARMNET_SIM_SEED={{first}} cargo test -p swarmnet-tests --test sim every_invariant -- --nocapture
