@@ -4,7 +4,7 @@
 //! Inputs: the clock, the managers, what they say to trust. Outputs: the files of the identity, the TLS store, the node's role as the
 //! cluster has it. A failed attempt is repeated at another manager with growing pauses; the present certificate stays in use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use swarmnet_pki::{Fingerprint, NodeIdentity, PkiError, TlsStore, Validity};
@@ -79,7 +79,7 @@ pub(crate) fn complaint(identity: &NodeIdentity, now: SystemTime) -> Option<Stri
 
 /// One attempt failed; the present identity stays.
 #[derive(Debug, thiserror::Error)]
-enum RenewError {
+pub enum RenewError {
     #[error("no manager is known")]
     NoManager,
     #[error("the manager does not answer")]
@@ -90,6 +90,8 @@ enum RenewError {
     OtherNode { found: swarmnet_types::NodeId },
     #[error("the manager that answered does not know of the present CA yet")]
     OtherCa,
+    #[error("the manager that answered has this node as a {found}")]
+    OtherRole { found: Role },
     #[error(transparent)]
     Identity(#[from] PkiError),
 }
@@ -179,11 +181,8 @@ impl Renewal {
         }
     }
 
-    /// The file first: what is shown to others must survive a crash.
     fn take(&self, fresh: NodeIdentity) -> Result<(), PkiError> {
-        // A few kilobytes, once in months.
-        fresh.store(&self.certs)?;
-        self.tls.swap(fresh)
+        take(&self.tls, &self.certs, fresh)
     }
 
     fn warn_of_clock(&self) {
@@ -201,21 +200,7 @@ impl Renewal {
     }
 
     async fn attempt(&self) -> Result<(), RenewError> {
-        let (_, channel) = self.pool.current().ok_or(RenewError::NoManager)?;
-        let present = self.tls.identity();
-        let csr_der = present.key().csr()?.into();
-        let mut managers = DispatcherClient::new(channel);
-        let asked = managers.renew(v1::RenewRequest { csr_der });
-        let answer = timeout(ATTEMPT_MAX, asked)
-            .await
-            .map_err(|_| RenewError::Silent)?
-            .map_err(|status| RenewError::Refused { status })?
-            .into_inner();
-        let key = present.key().clone();
-        let fresh = NodeIdentity::new(key, &answer.certificate_pem, &answer.ca_pem)?;
-        if fresh.node_id() != present.node_id() || fresh.cluster() != present.cluster() {
-            return Err(RenewError::OtherNode { found: fresh.node_id() });
-        }
+        let fresh = ask(&self.pool, &self.tls).await?;
         // A manager that has been away may still sign with a CA that nobody trusts any more.
         let told = self.trust.borrow().as_ref().map(|t| t.issuer);
         if told.is_some_and(|issuer| fresh.issuer() != Some(issuer)) {
@@ -227,4 +212,59 @@ impl Renewal {
         tracing::info!("the node's certificate was renewed");
         Ok(())
     }
+}
+
+/// The file first: what is shown to others must survive a crash.
+fn take(tls: &TlsStore, certs: &Path, fresh: NodeIdentity) -> Result<(), PkiError> {
+    // A few kilobytes, once in months.
+    fresh.store(certs)?;
+    tls.swap(fresh)
+}
+
+/// A fresh certificate for the present key, from the manager in use.
+async fn ask(pool: &ManagerPool, tls: &TlsStore) -> Result<NodeIdentity, RenewError> {
+    let (_, channel) = pool.current().ok_or(RenewError::NoManager)?;
+    let present = tls.identity();
+    let csr_der = present.key().csr()?.into();
+    let mut managers = DispatcherClient::new(channel);
+    let asked = managers.renew(v1::RenewRequest { csr_der });
+    let answer = timeout(ATTEMPT_MAX, asked)
+        .await
+        .map_err(|_| RenewError::Silent)?
+        .map_err(|status| RenewError::Refused { status })?
+        .into_inner();
+    let key = present.key().clone();
+    let fresh = NodeIdentity::new(key, &answer.certificate_pem, &answer.ca_pem)?;
+    if fresh.node_id() != present.node_id() || fresh.cluster() != present.cluster() {
+        return Err(RenewError::OtherNode { found: fresh.node_id() });
+    }
+    Ok(fresh)
+}
+
+/// One attempt at a certificate of the role that the node is to have.
+///
+/// # Errors
+/// Why there is none yet; the present certificate stays, and another manager is asked the next time.
+pub async fn as_role(
+    pool: &ManagerPool,
+    tls: &TlsStore,
+    certs: &Path,
+    role: Role,
+) -> Result<(), RenewError> {
+    let renewed = async {
+        let fresh = ask(pool, tls).await?;
+        match fresh.role() {
+            found if found == role => Ok(take(tls, certs, fresh)?),
+            found => Err(RenewError::OtherRole { found }),
+        }
+    };
+    match renewed.await {
+        Ok(()) => pool.set_role(role),
+        Err(err) => {
+            pool.rotate();
+            return Err(err);
+        }
+    }
+    tracing::info!(%role, "the node has a certificate of another role now");
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod manager;
 mod network;
 mod node;
 mod refs;
+mod role;
 pub(crate) mod sandbox;
 mod service;
 mod start;

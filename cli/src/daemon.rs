@@ -32,12 +32,14 @@ use crate::error::CliError;
 mod config;
 mod founding;
 mod joining;
+mod leaving;
 mod log;
 mod membership;
 mod metrics;
 mod operate;
 mod place;
 mod recovery;
+mod role;
 
 use config::Settings;
 pub(crate) use config::{Flags, FolderArgs, LogArgs};
@@ -217,6 +219,7 @@ async fn start(
     if let Some(peer) = peer {
         node.resume(&peer).await?;
     }
+    follow_role(Arc::clone(&node), supervisor);
     adopt(workloads.clone(), supervisor);
     let grpc = NodeGrpc::new(
         workloads,
@@ -231,6 +234,15 @@ async fn start(
 fn deliver(outbox: Arc<Outbox>, cluster: Cluster, supervisor: &Supervisor) {
     let own = supervisor.clone();
     supervisor.spawn_critical("outbox", async move { outbox.deliver(&cluster, &own).await });
+}
+
+/// The worker that starts and stops this node's manager as the cluster wants.
+fn follow_role(node: Arc<Node>, supervisor: &Supervisor) {
+    let stop = supervisor.token().clone();
+    supervisor.spawn_critical("role", async move {
+        // cancel-safe: the next daemon looks at what there is.
+        stop.run_until_cancelled(node.follow_role()).await;
+    });
 }
 
 fn adopt(workloads: Workloads, supervisor: &Supervisor) {

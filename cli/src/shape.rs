@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod duration;
 pub(crate) mod event;
 pub(crate) mod filter;
+pub(crate) mod manager;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod sandbox;

@@ -15,7 +15,7 @@ const SERVICES: [&str; 7] = [
 
 /// Reads are for every node (`network ls` shows all networks everywhere); changes of the cluster are for managers; an agent
 /// changes what is its own.
-const ROWS: [(&str, Who); 44] = [
+const ROWS: [(&str, Who); 48] = [
     ("/swarmnet.v1.Join/Join", Who::Anyone),
     ("/swarmnet.v1.Admission/GetCa", Who::AnyNode),
     ("/swarmnet.v1.Admission/RotateCa", Who::Manager),
@@ -40,6 +40,7 @@ const ROWS: [(&str, Who); 44] = [
     ("/swarmnet.v1.Control/InspectNode", Who::AnyNode),
     ("/swarmnet.v1.Control/UpdateNode", Who::Manager),
     ("/swarmnet.v1.Control/RemoveNode", Who::Manager),
+    ("/swarmnet.v1.Control/ListManagers", Who::AnyNode),
     ("/swarmnet.v1.Control/GetToken", Who::Manager),
     ("/swarmnet.v1.Control/GetCluster", Who::AnyNode),
     ("/swarmnet.v1.Control/Wait", Who::AnyNode),
@@ -49,9 +50,12 @@ const ROWS: [(&str, Who); 44] = [
     ("/swarmnet.v1.Dispatcher/Detach", Who::SelfNode),
     ("/swarmnet.v1.Dispatcher/Report", Who::SelfNode),
     ("/swarmnet.v1.Dispatcher/Renew", Who::SelfNode),
+    ("/swarmnet.v1.Dispatcher/Standing", Who::SelfNode),
+    ("/swarmnet.v1.Dispatcher/Leave", Who::SelfNode),
     ("/swarmnet.v1.ManagerPeer/Propose", Who::Manager),
     ("/swarmnet.v1.ManagerPeer/Acks", Who::Manager),
     ("/swarmnet.v1.ManagerPeer/AddMember", Who::Manager),
+    ("/swarmnet.v1.ManagerPeer/Group", Who::Manager),
     ("/swarmnet.v1.Raft/AppendEntries", Who::Manager),
     ("/swarmnet.v1.Raft/Vote", Who::Manager),
     ("/swarmnet.v1.Raft/InstallSnapshot", Who::Manager),

@@ -16,6 +16,7 @@ use crate::writer::Writer;
 
 mod cluster;
 mod events;
+mod managers;
 mod networks;
 mod nodes;
 mod services;
@@ -159,6 +160,10 @@ impl Control for ControlGrpc {
         request: Request<v1::RemoveNodeRequest>,
     ) -> Answer<v1::RemoveNodeResponse> {
         self.node_remove(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_managers(&self, _: Request<v1::ListManagersRequest>) -> Answer<v1::ManagerGroup> {
+        Ok(Response::new(self.manager_list().await))
     }
 
     async fn get_token(

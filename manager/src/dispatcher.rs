@@ -15,7 +15,7 @@ use swarmnet_proto::wire::{self, Spoken};
 use swarmnet_proto::{Malformed, v1};
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{
-    AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision,
+    AttachmentSpec, Condition, EndpointId, Name, NodeDescription, NodeId, Revision, Role,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::acks::Acks;
 use crate::ca;
 use crate::join;
+use crate::standing;
 use crate::writer::{Writer, refusal};
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -366,16 +367,37 @@ impl Dispatcher for DispatcherGrpc {
         if let Err(err) = self.writer.raft().barrier().await {
             tracing::warn!(%err, %node, "renews a certificate without having asked the other managers");
         }
-        let role = self
+        let (role, index) = self
             .writer
-            .read(|s| s.node(node).map(|n| n.role))
+            .read(|s| s.node(node).map(|n| (n.role, n.index)))
             .ok_or_else(|| Status::permission_denied("this node was removed from the cluster"))?;
+        // Its certificate would be either a worker's that leads, or a manager's that outlives its seat.
+        if role == Role::Worker && standing::is_seated(self.writer.raft(), index) {
+            return Err(Status::unavailable("this node is still in the managers' group"));
+        }
         let cluster = join::cluster(&self.writer)?;
         let issued = ca::issue(&cluster, &request.into_inner().csr_der, (node, role))?;
         Ok(Response::new(v1::RenewResponse {
             certificate_pem: issued.chain_pem,
             ca_pem: issued.roots_pem,
         }))
+    }
+
+    async fn standing(
+        &self,
+        request: Request<v1::StandingRequest>,
+    ) -> Result<Response<v1::StandingResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        standing::of(&self.writer, node).await.map(Response::new)
+    }
+
+    async fn leave(
+        &self,
+        request: Request<v1::GoodbyeRequest>,
+    ) -> Result<Response<v1::GoodbyeResponse>, Status> {
+        let node = Speaker::of(&request)?.node_id();
+        let left = standing::leave(&self.writer, node, &request.get_ref().request_id).await;
+        left.map(|revision| Response::new(v1::GoodbyeResponse { revision: revision.0 }))
     }
 }
 

@@ -15,6 +15,7 @@ mod control;
 mod dispatcher;
 mod ephemeral;
 mod error;
+mod group;
 mod join;
 mod lock;
 mod manager;
@@ -22,6 +23,8 @@ mod observe;
 mod peer;
 pub mod raft;
 mod recovery;
+mod seat;
+mod standing;
 mod vault;
 mod writer;
 

@@ -8,20 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeTls, Secret};
-use swarmnet_pki::{AuthLayer, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore, UnlockKey};
-use swarmnet_proto::v1;
+use swarmnet_pki::{
+    AuthLayer, AuthTable, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore, UnlockKey,
+};
 use swarmnet_proto::v1::admission_server::AdmissionServer;
 use swarmnet_proto::v1::control_server::ControlServer;
 use swarmnet_proto::v1::dispatcher_server::DispatcherServer;
 use swarmnet_proto::v1::join_server::JoinServer;
-use swarmnet_proto::v1::manager_peer_client::ManagerPeerClient;
 use swarmnet_proto::v1::manager_peer_server::ManagerPeerServer;
 use swarmnet_proto::v1::vault_server::VaultServer;
 use swarmnet_runtime::Supervisor;
 use swarmnet_types::{Availability, ClusterId, NodeDescription, NodeId, NodeIndex, Role, Subnet};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 
 use crate::acks::Acks;
 use crate::admission::AdmissionGrpc;
@@ -31,17 +30,16 @@ use crate::control::ControlGrpc;
 use crate::dispatcher::DispatcherGrpc;
 use crate::ephemeral;
 use crate::error::ManagerError;
+use crate::group::GroupKeeper;
 use crate::join::{self, JoinGrpc};
 use crate::lock::LockKeeper;
 use crate::observe::Observer;
 use crate::peer::PeerGrpc;
 use crate::raft::{Connector, Keyring, RaftConfig, RaftNode};
+use crate::standing;
 use crate::vault::VaultGrpc;
 use crate::writer::{Writer, proposal};
 
-/// How long a new manager asks to be taken in.
-const ADD_MAX: Duration = Duration::from_secs(30);
-const ADD_PAUSE: Duration = Duration::from_millis(200);
 /// A peer that does not answer an HTTP/2 ping is gone.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -174,6 +172,14 @@ pub fn init(config: InitConfig) -> Result<Founding, ManagerError> {
     Ok(Founding { identity, addr, command, unlock_key })
 }
 
+/// Nodes that were removed get in nowhere, nodes that were made workers not where only managers do.
+fn authorised(table: AuthTable, raft: &Arc<RaftNode>) -> AuthLayer {
+    let (state, present) = (raft.state().clone(), raft.state().clone());
+    let raft = Arc::clone(raft);
+    let is_revoked = move |node: &NodeId| state.read(|s| s.is_revoked(*node));
+    AuthLayer::new(table, is_revoked, move |peer| standing::is_demoted(&raft, &present, peer))
+}
+
 /// A running manager.
 #[derive(Debug)]
 pub struct Manager {
@@ -213,8 +219,9 @@ impl Manager {
             LockKeeper::new(Arc::clone(&raft), config.keyring, config.tls.clone(), config.certs);
         supervisor.spawn_critical("lock", keeper.run(supervisor.token().clone()));
         let acks = Acks::new();
-        let state = raft.state().clone();
-        let auth = AuthLayer::new(table, move |node| state.read(|s| s.is_revoked(*node)));
+        let auth = authorised(table, &raft);
+        let group = GroupKeeper::new(writer.clone());
+        supervisor.spawn_critical("group", group.run(supervisor.token().clone()));
         let sessions = supervisor.child("dispatcher");
         let (watched, stop) = (config.liveness.clone(), supervisor.token().clone());
         let watcher = ephemeral::watch(writer.clone(), watched);
@@ -230,13 +237,17 @@ impl Manager {
             .layer(auth)
             .add_service(JoinServer::new(JoinGrpc::new(writer.clone())))
             .add_service(AdmissionServer::new(AdmissionGrpc::new(writer.clone())))
-            .add_service(ControlServer::new(control))
+            .add_service(ControlServer::new(control.clone()))
             .add_service(DispatcherServer::new(DispatcherGrpc::new(
                 writer.clone(),
                 acks.clone(),
                 sessions,
             )))
-            .add_service(ManagerPeerServer::new(PeerGrpc::new(writer.clone(), acks.clone())))
+            .add_service(ManagerPeerServer::new(PeerGrpc::new(
+                writer.clone(),
+                acks.clone(),
+                control,
+            )))
             .add_service(VaultServer::new(VaultGrpc::new(writer.clone(), followed.clone())))
             .add_service(raft.grpc().into_server());
         let incoming = Incoming::new(config.listener, config.tls);
@@ -272,35 +283,6 @@ impl Manager {
         Ok(founding.unlock_key)
     }
 
-    /// Has this manager taken into the Raft group by whichever manager leads.
-    ///
-    /// # Errors
-    /// [`ManagerError::NotAdded`].
-    pub async fn enter_group(
-        &self,
-        addr: SocketAddr,
-        managers: &[SocketAddr],
-    ) -> Result<(), ManagerError> {
-        if self.raft.is_initialized().await? {
-            return Ok(());
-        }
-        let deadline = Instant::now() + ADD_MAX;
-        let mut last = "no manager is known".to_owned();
-        while Instant::now() < deadline {
-            for manager in managers.iter().filter(|m| **m != addr) {
-                let channel = swarmnet_pki::channel(*manager, Role::Manager, self.writer.tls());
-                let request =
-                    v1::AddMemberRequest { index: self.index.get(), addr: addr.to_string() };
-                match ManagerPeerClient::new(channel).add_member(request).await {
-                    Ok(_) => return Ok(()),
-                    Err(status) => last = swarmnet_pki::explain(&status),
-                }
-            }
-            sleep(ADD_PAUSE).await;
-        }
-        Err(ManagerError::NotAdded { last })
-    }
-
     /// The join token of a role, as text.
     ///
     /// # Errors
@@ -312,6 +294,14 @@ impl Manager {
     /// Who may look at this manager from outside.
     pub fn observer(&self) -> Observer {
         Observer::new(&self.raft, &self.acks)
+    }
+
+    pub(crate) fn tls(&self) -> &TlsStore {
+        self.writer.tls()
+    }
+
+    pub(crate) fn index(&self) -> NodeIndex {
+        self.index
     }
 
     /// The Raft node, for membership.

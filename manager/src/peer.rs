@@ -1,29 +1,28 @@
 //! What managers ask of each other besides Raft.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use swarmnet_manager_core::Proposal;
+use swarmnet_pki::Speaker;
 use swarmnet_proto::v1;
 use swarmnet_proto::v1::manager_peer_server::ManagerPeer;
+use swarmnet_types::Role;
 use tonic::{Request, Response, Status};
 
 use crate::acks::Acks;
+use crate::control::ControlGrpc;
 use crate::raft::{ProposeError, RaftError};
 use crate::writer::{PROPOSAL_FORMAT, Verdict, Writer};
-
-/// How long a new manager may take to catch up before it is left a learner.
-const CATCH_UP: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct PeerGrpc {
     writer: Writer,
     acks: Acks,
+    control: ControlGrpc,
 }
 
 impl PeerGrpc {
-    pub(crate) fn new(writer: Writer, acks: Acks) -> Self {
-        Self { writer, acks }
+    pub(crate) fn new(writer: Writer, acks: Acks, control: ControlGrpc) -> Self {
+        Self { writer, acks, control }
     }
 }
 
@@ -57,17 +56,44 @@ impl ManagerPeer for PeerGrpc {
         Ok(Response::new(v1::AcksResponse { acks: self.acks.messages() }))
     }
 
+    async fn group(
+        &self,
+        _: Request<v1::ListManagersRequest>,
+    ) -> Result<Response<v1::ManagerGroup>, Status> {
+        if !self.writer.raft().is_leader() {
+            return Err(Status::unavailable("this manager does not lead"));
+        }
+        Ok(Response::new(self.control.own_group().await))
+    }
+
     async fn add_member(
         &self,
         request: Request<v1::AddMemberRequest>,
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
+        let caller = Speaker::of(&request)?.node_id();
         let v1::AddMemberRequest { index, addr } = request.into_inner();
-        match self.writer.raft().add_voter(index.into(), addr, CATCH_UP).await {
-            Ok(()) => Ok(Response::new(v1::AddMemberResponse {})),
+        let known = self.writer.read(|s| s.node(caller).map(|n| (n.index.get(), n.role)));
+        if known != Some((index, Role::Manager)) {
+            return Err(Status::failed_precondition("this node is not to be a manager"));
+        }
+        let (raft, id) = (self.writer.raft(), u64::from(index));
+        let status = raft.status();
+        let done = match status.members.get(&id) {
+            _ if !raft.is_leader() => {
+                Err(RaftError::NotLeader { leader: raft.leadership().borrow().leader.clone() })
+            }
+            None => raft.add_learner(id, addr).await,
+            Some(member) if member.addr != addr => raft.set_addr(id, addr).await,
+            Some(_) => Ok(()),
+        };
+        match done {
+            Ok(()) => Ok(Response::new(v1::AddMemberResponse {
+                voter: status.members.get(&id).is_some_and(|member| member.voter),
+            })),
+            Err(err @ RaftError::ChangeInProgress) => Err(Status::aborted(err.to_string())),
             Err(err @ (RaftError::NotLeader { .. } | RaftError::QuorumLost)) => {
                 Err(Status::unavailable(err.to_string()))
             }
-            Err(err @ RaftError::ChangeInProgress) => Err(Status::aborted(err.to_string())),
             Err(err) => Err(Status::failed_precondition(err.to_string())),
         }
     }

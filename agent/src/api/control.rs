@@ -140,6 +140,15 @@ impl ControlProxy {
         })
     }
 
+    /// The manager that answers has marked itself; it is this node that was asked.
+    fn mark_own<'a>(&self, statuses: impl Iterator<Item = &'a mut v1::NodeStatus>) {
+        let me = self.cluster.standing().map(|s| s.node);
+        for status in statuses {
+            let node = status.node.as_ref().map(|n| n.id.clone()).unwrap_or_default();
+            status.myself = me.is_some_and(|me| node[..] == me.as_bytes()[..]);
+        }
+    }
+
     fn local(&self, reference: &str) -> Result<Option<Arc<Network>>, Status> {
         let found = lookup::network(&self.store.current(), reference);
         found.map(|f| f.map(|(network, _)| network)).map_err(|err| refused(&err))
@@ -322,16 +331,23 @@ impl Control for ControlProxy {
         request: Request<v1::ListNodesRequest>,
     ) -> Answer<v1::ListNodesResponse> {
         let mut answer: Response<v1::ListNodesResponse> = read!(self, request, list_nodes)?;
-        let me = self.cluster.standing().map(|s| s.node);
-        for status in &mut answer.get_mut().nodes {
-            let node = status.node.as_ref().map(|n| n.id.clone()).unwrap_or_default();
-            status.myself = me.is_some_and(|me| node[..] == me.as_bytes()[..]);
-        }
+        self.mark_own(answer.get_mut().nodes.iter_mut());
         Ok(answer)
     }
 
     async fn inspect_node(&self, request: Request<v1::InspectRequest>) -> Answer<v1::NodeStatus> {
         read!(self, request, inspect_node)
+    }
+
+    async fn list_managers(
+        &self,
+        request: Request<v1::ListManagersRequest>,
+    ) -> Answer<v1::ManagerGroup> {
+        let mut answer: Response<v1::ManagerGroup> = read!(self, request, list_managers)?;
+        for member in &mut answer.get_mut().members {
+            self.mark_own(member.status.iter_mut());
+        }
+        Ok(answer)
     }
 
     async fn update_node(&self, request: Request<v1::UpdateNodeRequest>) -> Answer<v1::NodeStatus> {

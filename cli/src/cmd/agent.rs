@@ -24,7 +24,7 @@ pub(crate) enum AgentCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct LeaveArgs {
-    /// Also on a manager
+    /// Also when the last manager or the quorum would go, or when this manager is locked
     #[arg(short, long)]
     force: bool,
 }
@@ -47,8 +47,12 @@ pub(crate) async fn run(command: AgentCommand, socket: Option<&Path>) -> Result<
 /// Leaves the cluster of whatever role.
 pub(crate) async fn leave(args: &LeaveArgs, socket: Option<&Path>) -> Result<(), CliError> {
     let mut daemon = Daemon::connect(socket).await?;
-    daemon.membership.leave(v1::LeaveRequest { force: args.force }).await?;
+    let request = v1::LeaveRequest { force: args.force };
+    let left = daemon.membership.leave(request).await?.into_inner();
     print_line("Node left the swarm.");
+    if !left.told {
+        print_line("No manager has heard of it: remove this node there with `swarmnet node rm`.");
+    }
     Ok(())
 }
 

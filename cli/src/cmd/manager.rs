@@ -3,17 +3,15 @@
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::Value;
 use swarmnet_proto::v1;
 use swarmnet_types::Role;
 
-use super::node::statuses;
+use super::role::{self, RoleArgs};
 use super::{ca, start, token, update, vault};
 use crate::client::Daemon;
 use crate::error::CliError;
 use crate::format::{Columns, ListFormat, print_line, print_list};
-use crate::shape::cluster::quorum_margin;
-use crate::shape::node::Status;
+use crate::shape::manager::Group;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ManagerCommand {
@@ -23,7 +21,11 @@ pub(crate) enum ManagerCommand {
     Join(Box<start::JoinArgs>),
     /// Leave the cluster
     Leave(super::agent::LeaveArgs),
-    /// List the managers
+    /// Make nodes managers
+    Promote(RoleArgs),
+    /// Make managers workers
+    Demote(RoleArgs),
+    /// List the managers, and how far each has the log
     #[command(visible_alias = "list")]
     Ls(ListFormat),
     /// Show the join token of a role, and make further ones
@@ -48,6 +50,10 @@ const COLUMNS: Columns = Columns(&[
     ("HOSTNAME", "{{.Hostname}}"),
     ("STATUS", "{{.Status}}"),
     ("MANAGER STATUS", "{{.ManagerStatus}}"),
+    ("SEAT", "{{.Seat}}"),
+    ("ANSWERS", "{{.Answers}}"),
+    ("INDEX", "{{.Index}}"),
+    ("LAG", "{{.Lag}}"),
     ("ADDRESS", "{{.Address}}"),
 ]);
 
@@ -56,6 +62,12 @@ pub(crate) async fn run(command: ManagerCommand, socket: Option<&Path>) -> Resul
         ManagerCommand::Init(args) => start::init(*args, socket).await,
         ManagerCommand::Join(args) => start::join(*args, Role::Manager, socket).await,
         ManagerCommand::Leave(args) => super::agent::leave(&args, socket).await,
+        ManagerCommand::Promote(args) => {
+            role::set(args, Role::Manager, Daemon::connect(socket).await?).await
+        }
+        ManagerCommand::Demote(args) => {
+            role::set(args, Role::Worker, Daemon::connect(socket).await?).await
+        }
         ManagerCommand::Ls(format) => ls(&format, Daemon::connect(socket).await?).await,
         ManagerCommand::Token(args) => token::run(args, socket).await,
         ManagerCommand::Ca(args) => ca::ca(args, socket).await,
@@ -77,17 +89,14 @@ pub(super) fn join_hint(role: Role, token: &str) -> String {
 }
 
 async fn ls(format: &ListFormat, mut daemon: Daemon) -> Result<(), CliError> {
-    let cluster = daemon.control.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
-    let rows: Vec<Value> = statuses(&mut daemon)
-        .await?
-        .iter()
-        .filter(|s| s.node.role == Role::Manager)
-        .map(Status::row)
-        .collect();
-    print_list(&rows, COLUMNS, format)?;
+    let group = daemon.control.list_managers(v1::ListManagersRequest {}).await?.into_inner();
+    let group = Group::try_from(group)?;
+    print_list(&group.rows(), COLUMNS, format)?;
     if format.format.is_none() && !format.quiet {
-        let margin = quorum_margin(&cluster);
-        print_line(&format!("\n{margin} more manager(s) may be lost before writes stop"));
+        let Group { term, last_log, margin, .. } = group;
+        print_line(&format!(
+            "\nterm {term}, last entry {last_log}; {margin} more manager(s) may be lost before writes stop"
+        ));
     }
     Ok(())
 }

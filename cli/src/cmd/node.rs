@@ -6,6 +6,7 @@ use swarmnet_proto::v1;
 use swarmnet_types::{Availability, Role};
 
 use super::refs::{confirm, each_reference, key_values};
+use super::role::{self, RoleArgs};
 use crate::client::{Daemon, request_id};
 use crate::error::{CliError, check_template, report};
 use crate::format::{Columns, ListFormat, print_inspect, print_line, print_list};
@@ -21,6 +22,10 @@ pub(crate) enum NodeCommand {
     Inspect(InspectArgs),
     /// Change a node
     Update(UpdateArgs),
+    /// Make nodes managers
+    Promote(RoleArgs),
+    /// Make managers workers
+    Demote(RoleArgs),
     /// Remove nodes from the cluster
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -87,6 +92,8 @@ pub(crate) async fn run(command: NodeCommand, daemon: Daemon) -> Result<(), CliE
         NodeCommand::Ls(args) => ls(args, daemon).await,
         NodeCommand::Inspect(args) => inspect(args, daemon).await,
         NodeCommand::Update(args) => update(args, daemon).await,
+        NodeCommand::Promote(args) => role::set(args, Role::Manager, daemon).await,
+        NodeCommand::Demote(args) => role::set(args, Role::Worker, daemon).await,
         NodeCommand::Rm(args) => rm(args, &daemon).await,
     }
 }
@@ -143,6 +150,9 @@ async fn update(args: UpdateArgs, mut daemon: Daemon) -> Result<(), CliError> {
         role: role.into(),
     };
     let status = Status::try_from(daemon.control.update_node(request).await?.into_inner())?;
+    if let Some(role) = args.role {
+        role::wait(&mut daemon, &status, role).await?;
+    }
     print_line(&status.node.name);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A node's place in a cluster: making one, coming back after a restart, leaving. [`joining`](super::joining) takes one in another's.
+//! A node's place in a cluster: making one, coming back after a restart. [`joining`](super::joining) takes one in another's,
+//! [`leaving`](super::leaving) gives it up.
 //!
 //! One change at a time. What a failed init or join had begun is undone: the node is then as before.
 
@@ -39,9 +40,6 @@ const READY_MAX: Duration = Duration::from_secs(20);
 pub(super) const STOP_MAX: Duration = Duration::from_secs(5);
 /// `sw:M1`.
 pub(super) const ALREADY: &str = "This node is already part of a swarm. Use \"swarmnet agent leave\" to leave this swarm and join another one.";
-
-/// `sw:M13`.
-const LOCKED_LEAVE: &str = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
 /// `sw:M2`.
 pub(crate) const NO_CLUSTER: &str = "This node is not part of a swarm";
 
@@ -49,7 +47,7 @@ pub(crate) const NO_CLUSTER: &str = "This node is not part of a swarm";
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) agent: Agent,
-    workloads: Workloads,
+    pub(super) workloads: Workloads,
     name: String,
     pub(super) paths: Paths,
     supervisor: Supervisor,
@@ -306,36 +304,6 @@ impl Node {
         let unlock_key = unlock_key.map(|key| key.to_string()).unwrap_or_default();
         Ok(v1::InitResponse { node, worker_token, manager_token, unlock_key })
     }
-
-    async fn leave(&self, force: bool) -> Result<(), CliError> {
-        let mut slot = self.manager.lock().await;
-        let Some(standing) = self.agent.standing() else {
-            return Err(CliError::failure(NO_CLUSTER));
-        };
-        if self.agent.is_locked() && !force {
-            return Err(CliError::failure(LOCKED_LEAVE));
-        }
-        if standing.role == Role::Manager && !force {
-            // sw:M13
-            return Err(CliError::failure(
-                "You are attempting to leave the swarm on a node that is participating as a manager. Doing so may lose the consensus of your cluster. Use `--force` to suppress this message.",
-            ));
-        }
-        let store = &self.workloads.sandboxes().means().store;
-        let clustered: Vec<_> = store
-            .current()
-            .sandboxes
-            .values()
-            .filter(|s| s.cluster_endpoints().next().is_some())
-            .map(|s| s.id)
-            .collect();
-        for id in clustered {
-            self.workloads.remove(id, true).await.map_err(CliError::failure)?;
-        }
-        self.workloads.sandboxes().means().outbox.clear().await;
-        self.forget(slot.take()).await;
-        Ok(())
-    }
 }
 
 /// Subnets this machine has routes to.
@@ -399,6 +367,6 @@ impl Membership for MembershipGrpc {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::LeaveResponse>, Status> {
         let left = self.node.leave(request.into_inner().force).await;
-        left.map(|()| Response::new(v1::LeaveResponse {})).map_err(|err| status(&err))
+        left.map(|told| Response::new(v1::LeaveResponse { told })).map_err(|err| status(&err))
     }
 }

@@ -158,6 +158,9 @@ pub enum Rejection {
     NodeIsManager { node: String },
     #[error("attempting to demote the last manager of the swarm")]
     LastManager,
+    /// `sw:M15`.
+    #[error("can't remove member from the raft: this would result in a loss of quorum")]
+    QuorumWouldGo,
     #[error("key {key} doesn't exist in {noun}'s labels")]
     NoLabel { noun: Noun, key: String },
     #[error("no node numbers are left")]
@@ -338,6 +341,7 @@ impl Rejection {
             | NodeAlive { .. }
             | NodeIsManager { .. }
             | LastManager
+            | QuorumWouldGo
             | NetworkExists { .. }
             | IngressExists { .. }
             | SubnetOverlap { .. }

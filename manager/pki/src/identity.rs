@@ -23,7 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use swarmnet_types::{ClusterId, NodeId, Role};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::ca::{self, BACKDATE};
+use crate::ca;
 use crate::error::PkiError;
 use crate::fingerprint::Fingerprint;
 use crate::peer::Peer;
@@ -272,7 +272,7 @@ impl NodeIdentity {
     /// When to ask for the next certificate: between 50 and 80 % of this one's life, spread by the random byte `draw`, so
     /// that nodes that joined together do not renew together.
     pub fn renew_at(&self, draw: u8) -> SystemTime {
-        let issued = self.peer.not_before + BACKDATE;
+        let issued = self.peer.issued();
         let life = self.peer.not_after.duration_since(issued).unwrap_or(Duration::ZERO);
         issued + life / 2 + life * 3 / 10 * u32::from(draw) / u32::from(u8::MAX)
     }

@@ -11,6 +11,7 @@ use swarmnet_types::{ClusterId, NodeId, Role};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
+use crate::ca::BACKDATE;
 use crate::error::PkiError;
 
 /// Server names (DNS SANs). A peer is checked by its role and never by its address: nodes move.
@@ -63,6 +64,11 @@ impl fmt::Debug for Serial {
 // === impl Peer ===
 
 impl Peer {
+    /// When the CA signed the certificate.
+    pub fn issued(&self) -> SystemTime {
+        self.not_before + BACKDATE
+    }
+
     /// From a node certificate's DER bytes.
     ///
     /// # Errors

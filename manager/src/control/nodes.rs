@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use swarmnet_manager_core::{Command, NodeChange, Outcome, RemoveNode};
+use swarmnet_manager_core::{Command, NodeChange, Outcome, Rejection, RemoveNode};
 use swarmnet_proto::v1;
 use swarmnet_types::{Node, NodeId, Role};
 use tonic::Status;
@@ -11,6 +11,7 @@ use super::{ControlGrpc, id};
 use crate::acks::{self, Ack, Others};
 use crate::manager::NodeCondition;
 use crate::raft::RaftStatus;
+use crate::standing;
 use crate::writer::refusal;
 
 impl ControlGrpc {
@@ -26,7 +27,7 @@ impl ControlGrpc {
         acks::alive(&self.liveness).get(&node).copied().unwrap_or(fallback)
     }
 
-    fn status(
+    pub(super) fn status(
         &self,
         node: &Node,
         raft: &RaftStatus,
@@ -78,6 +79,9 @@ impl ControlGrpc {
         &self,
         request: v1::UpdateNodeRequest,
     ) -> Result<v1::NodeStatus, Status> {
+        if request.role() == v1::Role::Worker {
+            self.check_demotion(&request.reference).await?;
+        }
         let change = NodeChange {
             node: request.reference.clone(),
             availability: Option::from(request.availability()),
@@ -97,10 +101,14 @@ impl ControlGrpc {
         &self,
         request: v1::RemoveNodeRequest,
     ) -> Result<v1::RemoveNodeResponse, Status> {
-        let node = self
+        let (node, index) = self
             .writer
-            .read(|s| s.find_node(&request.reference).map(|n| n.id))
+            .read(|s| s.find_node(&request.reference).map(|n| (n.id, n.index)))
             .map_err(|err| refusal(&err))?;
+        // A worker since a moment ago: the group would count a vote that nobody has.
+        if standing::is_seated(self.writer.raft(), index) {
+            return Err(refusal(&Rejection::NodeIsManager { node: request.reference }));
+        }
         let alive = !matches!(self.condition(node), NodeCondition::Down | NodeCondition::Unknown);
         let command = Command::RemoveNode(RemoveNode {
             node: request.reference,

@@ -17,7 +17,6 @@ use openraft::error::{
     ChangeMembershipError, CheckIsLeaderError, ClientWriteError, ForwardToLeader, InitializeError,
     RaftError as OpenraftError,
 };
-use openraft::metrics::WaitError;
 use openraft::{BasicNode, ChangeMembers, LogIdOptionExt};
 use swarmnet_runtime::{ShutdownReport, Supervisor};
 use swarmnet_types::Revision;
@@ -36,7 +35,7 @@ use super::state_machine::{ApplyHook, StateHandle, StateMachine};
 use super::status::{Leadership, RaftStatus};
 use super::store::LogStore;
 use super::transport::{self, Connector, Peers};
-use super::types::{Outcome, Proposal, Raft, RaftMetrics};
+use super::types::{Outcome, Proposal, Raft};
 
 /// How often the size of the log in memory is looked at.
 const SIZE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -150,39 +149,17 @@ impl RaftNode {
         self.change(self.raft.add_learner(id, BasicNode { addr }, false)).await.map(drop)
     }
 
-    /// Adds a manager, waits until it has caught up, and makes it count for majorities. When `patience` runs out before it has
-    /// caught up, it stays a learner and the error is [`RaftError::Membership`].
-    pub async fn add_voter(
-        &self,
-        id: u64,
-        addr: String,
-        patience: Duration,
-    ) -> Result<(), RaftError> {
-        let added = self.change(self.raft.add_learner(id, BasicNode { addr }, false)).await?;
-        // openraft's own wait is content with a lag of thousands of entries, and so with a node that never answered.
-        let caught_up = |metrics: &RaftMetrics| match &metrics.replication {
-            Some(replication) => replication.get(&id).is_some_and(|m| *m >= Some(added.log_id)),
-            // No longer the leader: the change below will name the new one.
-            None => true,
-        };
-        let waited = self.raft.wait(Some(patience)).metrics(caught_up, "caught up").await;
-        waited.map_err(|err| match err {
-            WaitError::Timeout(..) => RaftError::Membership {
-                reason: format!("manager {id} does not follow the log; is it running?"),
-            },
-            WaitError::ShuttingDown => stopped(&err),
-        })?;
+    /// Makes a learner count for majorities. One that has not caught up holds up every write until it has.
+    ///
+    /// # Errors
+    /// [`RaftError::Membership`]: it is no member.
+    pub async fn make_voter(&self, id: u64) -> Result<(), RaftError> {
         let voters = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.change(self.raft.change_membership(voters, true)).await.map(drop)
     }
 
-    /// Sets the voters, all of which must be members; others stay as learners.
-    pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<(), RaftError> {
-        let voters = ChangeMembers::ReplaceAllVoters(voters);
-        self.change(self.raft.change_membership(voters, true)).await.map(drop)
-    }
-
-    /// Takes a manager out, voter or learner. One that is not there is no error.
+    /// Takes a manager out, voter or learner. One that is not there is no error. A leader that takes itself out leads until that is
+    /// committed, and no longer.
     pub async fn remove_member(&self, id: u64) -> Result<(), RaftError> {
         let gone = BTreeSet::from([id]);
         let changes = match self.status().members.get(&id) {
@@ -222,7 +199,7 @@ impl RaftNode {
     }
 
     pub fn status(&self) -> RaftStatus {
-        RaftStatus::new(&self.raft.metrics().borrow())
+        RaftStatus::new(&self.raft.metrics().borrow(), |id| self.peers.hears(id))
     }
 
     /// What answers the other managers; serve it where only managers get in.

@@ -103,7 +103,7 @@ impl StateHandle {
     }
 
     /// How often the cluster was made anew; `None` before this manager knows of a cluster.
-    pub(super) fn generation(&self) -> Option<u64> {
+    pub(crate) fn generation(&self) -> Option<u64> {
         self.inner.generation.load(Ordering::Acquire).checked_sub(1)
     }
 

@@ -39,6 +39,8 @@ pub struct Member {
     pub voter: bool,
     /// On the leader: the last log index known to be on that node.
     pub matched: Option<u64>,
+    /// On the leader: it answers.
+    pub answers: bool,
 }
 
 /// A node at one moment.
@@ -56,6 +58,8 @@ pub struct RaftStatus {
     pub purged: Option<u64>,
     /// On the leader: milliseconds since a majority last answered.
     pub quorum_ack_ms: Option<u64>,
+    /// Entry of the log that set the members; they are for good once it is applied.
+    pub membership: u64,
     /// By Raft id.
     pub members: BTreeMap<u64, Member>,
     /// Why Raft stopped.
@@ -84,7 +88,8 @@ impl RaftStatus {
         self.members.values().filter(|member| member.voter).count()
     }
 
-    pub(super) fn new(metrics: &RaftMetrics) -> Self {
+    /// `hears`: who answers this node's messages.
+    pub(super) fn new(metrics: &RaftMetrics, hears: impl Fn(u64) -> bool) -> Self {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let matched = |id| {
             let all = metrics.replication.as_ref()?;
@@ -92,7 +97,8 @@ impl RaftStatus {
         };
         let members = metrics.membership_config.nodes().map(|(id, node)| {
             let voter = voters.contains(id);
-            (*id, Member { addr: node.addr.clone(), voter, matched: matched(id) })
+            let answers = *id == metrics.id || hears(*id);
+            (*id, Member { addr: node.addr.clone(), voter, matched: matched(id), answers })
         });
         Self {
             me: metrics.id,
@@ -104,6 +110,7 @@ impl RaftStatus {
             snapshot: metrics.snapshot.index(),
             purged: metrics.purged.index(),
             quorum_ack_ms: metrics.millis_since_quorum_ack,
+            membership: metrics.membership_config.log_id().index().unwrap_or(0),
             members: members.collect(),
             fault: metrics.running_state.as_ref().err().map(ToString::to_string),
         }
@@ -114,7 +121,10 @@ impl RaftStatus {
 
 impl Leadership {
     pub(super) fn new(metrics: &RaftServerMetrics) -> Self {
-        let leader = metrics.current_leader.map(|node| Leader {
+        // openraft goes on naming a leader that has taken itself out of the members.
+        let is_me = metrics.state == ServerState::Leader;
+        let known = metrics.current_leader.filter(|node| *node != metrics.id || is_me);
+        let leader = known.map(|node| Leader {
             node,
             addr: metrics
                 .membership_config
@@ -122,11 +132,7 @@ impl Leadership {
                 .get_node(&node)
                 .map_or_else(String::new, |at| at.addr.clone()),
         });
-        Self {
-            term: metrics.vote.leader_id().term,
-            is_me: metrics.current_leader == Some(metrics.id),
-            leader,
-        }
+        Self { term: metrics.vote.leader_id().term, is_me, leader }
     }
 }
 

@@ -39,6 +39,8 @@ use super::unflushed::Unflushed;
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// After so long without an answer the connection is made anew.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// A target that has not answered for so long is not there: many heartbeats of a leader, on a busy machine too.
+const HEARD_MAX: Duration = Duration::from_secs(2);
 /// Before the next message to a target that could not be reached. openraft's own default is 500 ms, and a returning peer would wait.
 const UNREACHABLE_DELAY: Duration = Duration::from_millis(100);
 
@@ -64,6 +66,8 @@ struct Peer {
     silent_since: Option<Instant>,
     /// As it said last.
     speaks: Option<Spoken>,
+    /// When it answered last.
+    heard: Option<Instant>,
 }
 
 /// One target of openraft.
@@ -149,6 +153,7 @@ impl Peers {
     fn begin(&self, target: u64, addr: &str) -> (Channel, u32) {
         let now = Instant::now();
         let mut channels = self.lock();
+        let heard = channels.get(&target).and_then(|peer| peer.heard);
         if let Some(peer) = channels.get_mut(&target) {
             let silent_since = *peer.silent_since.get_or_insert(now);
             if peer.addr == addr && now - silent_since < SILENCE_MAX {
@@ -162,6 +167,7 @@ impl Peers {
             channel: channel.clone(),
             silent_since: Some(now),
             speaks: None,
+            heard,
         };
         channels.insert(target, peer);
         (channel, SPOKEN.newest())
@@ -171,7 +177,14 @@ impl Peers {
         if let Some(peer) = self.lock().get_mut(&target) {
             peer.silent_since = None;
             peer.speaks = Some(speaks);
+            peer.heard = Some(Instant::now());
         }
+    }
+
+    /// It has answered a moment ago. Only a leader asks all others all the time.
+    pub(super) fn hears(&self, target: u64) -> bool {
+        let heard = self.lock().get(&target).and_then(|peer| peer.heard);
+        heard.is_some_and(|at| at.elapsed() < HEARD_MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {

@@ -11,6 +11,7 @@ mod faults;
 mod formats;
 mod ingress;
 mod input;
+mod members;
 mod names;
 mod operate;
 mod overlay;

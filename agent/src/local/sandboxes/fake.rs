@@ -270,4 +270,18 @@ impl Dispatcher for Fake {
     ) -> Result<Response<v1::RenewResponse>, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
+
+    async fn standing(
+        &self,
+        _: Request<v1::StandingRequest>,
+    ) -> Result<Response<v1::StandingResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn leave(
+        &self,
+        _: Request<v1::GoodbyeRequest>,
+    ) -> Result<Response<v1::GoodbyeResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
 }

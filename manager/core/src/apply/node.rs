@@ -56,7 +56,10 @@ impl Txn<'_> {
             created: Revision::default(),
             changed: Revision::default(),
         });
-        self.set_record(id, Some(NodeRecord { tls: join.tls.clone(), ephemeral_ms }));
+        self.set_record(
+            id,
+            Some(NodeRecord { tls: join.tls.clone(), ephemeral_ms, demoted_ms: 0 }),
+        );
         Ok((index, fabric))
     }
 
@@ -90,11 +93,19 @@ impl Txn<'_> {
         node.labels.extend(change.labels_add.clone());
         node.availability = change.availability.unwrap_or(node.availability);
         let role = change.role.unwrap_or(node.role);
-        if node.role == Role::Manager && role == Role::Worker && self.managers().count() == 1 {
-            return Err(Rejection::LastManager);
+        let id = node.id;
+        if node.role == Role::Manager && role == Role::Worker {
+            if self.managers().count() == 1 {
+                return Err(Rejection::LastManager);
+            }
+            let mut record = self.record(id).cloned().unwrap_or_default();
+            record.demoted_ms = self.now_ms;
+            self.set_record(id, Some(record));
+        }
+        if role == Role::Manager && self.record(id).is_some_and(|r| r.ephemeral_ms.is_some()) {
+            return Err(Rejection::EphemeralManager);
         }
         node.role = role;
-        let id = node.id;
         self.put_node(node);
         Ok(Outcome::NodeUpdated { node: id })
     }

@@ -139,6 +139,9 @@ pub struct NodeRecord {
     pub tls: NodeTls,
     /// The node is removed when it has been gone for this long.
     pub ephemeral_ms: Option<u64>,
+    /// When it was last made a worker: certificates that call it a manager and are older are void. Unix time in milliseconds; zero: it
+    /// never was a manager.
+    pub demoted_ms: u64,
 }
 
 /// A join token beside the standing two.

@@ -1,7 +1,8 @@
 //! The tower layer that asks the table. In: requests with a [`Caller`] among their extensions, put there by tonic for each
 //! connection of [`crate::Incoming`]. Out: the same with [`Peer`] and [`super::Speaker`] added, or a refusal.
 //!
-//! A removed node is refused here on every call, while its certificate is still in date and its connection still open.
+//! A removed node is refused here on every call, while its certificate is still in date and its connection still open; one that is a
+//! manager by an old certificate only is taken for a worker.
 
 use std::fmt;
 use std::future::{Ready, ready};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
-use swarmnet_types::NodeId;
+use swarmnet_types::{NodeId, Role};
 use tonic::Status;
 use tower::{Layer, Service};
 use tracing::{debug, warn};
@@ -18,12 +19,14 @@ use super::{AuthTable, SPEAKER_HEADER};
 use crate::peer::{Caller, Peer};
 
 type IsRevoked = dyn Fn(&NodeId) -> bool + Send + Sync;
+type IsDemoted = dyn Fn(&Peer) -> bool + Send + Sync;
 
 /// Around all services of a server: `Server::builder().layer(…)`.
 #[derive(Clone)]
 pub struct AuthLayer {
     table: Arc<AuthTable>,
     is_revoked: Arc<IsRevoked>,
+    is_demoted: Arc<IsDemoted>,
 }
 
 /// A service behind the layer.
@@ -36,17 +39,23 @@ pub struct Authorised<S> {
 // === impl AuthLayer ===
 
 impl AuthLayer {
-    /// `is_revoked` is asked on every call of a node: it must be a look-up in memory.
+    /// `is_revoked` is asked on every call of a node, `is_demoted` on every call of one that is a manager by its certificate: they must
+    /// be look-ups in memory.
     pub fn new(
         table: AuthTable,
         is_revoked: impl Fn(&NodeId) -> bool + Send + Sync + 'static,
+        is_demoted: impl Fn(&Peer) -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { table: Arc::new(table), is_revoked: Arc::new(is_revoked) }
+        Self {
+            table: Arc::new(table),
+            is_revoked: Arc::new(is_revoked),
+            is_demoted: Arc::new(is_demoted),
+        }
     }
 
     fn admit<B>(&self, request: &mut http::Request<B>) -> Result<(), Status> {
         let caller = request.extensions().get::<Caller>().copied();
-        let peer = caller.and_then(|caller| caller.peer);
+        let peer = caller.and_then(|caller| caller.peer).map(|peer| self.at_present(peer));
         let claimed = request.headers().get(SPEAKER_HEADER).map(http::HeaderValue::as_bytes);
         let path = request.uri().path();
         let admitted = self.table.admit(path, peer.as_ref(), claimed).and_then(|speaker| {
@@ -71,6 +80,12 @@ impl AuthLayer {
             request.extensions_mut().insert(speaker);
         }
         Ok(())
+    }
+
+    /// With the role that the node has now.
+    fn at_present(&self, peer: Peer) -> Peer {
+        let is_demoted = peer.role == Role::Manager && (self.is_demoted)(&peer);
+        Peer { role: if is_demoted { Role::Worker } else { peer.role }, ..peer }
     }
 
     fn refuse_revoked(&self, node: Option<NodeId>) -> Result<(), Status> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ca::{Ca, Issue};
+use crate::ca::{BACKDATE, Ca, Issue};
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -129,7 +129,8 @@ impl Node {
         let incoming = Incoming::new(listener, self.tls.clone());
         let stats = incoming.stats();
         let revoked: Arc<Mutex<BTreeSet<NodeId>>> = Arc::default();
-        let list = Arc::clone(&revoked);
+        let demoted: Arc<Mutex<BTreeSet<NodeId>>> = Arc::default();
+        let lists = [Arc::clone(&revoked), Arc::clone(&demoted)];
         let table = AuthTable::new(&[
             (JOIN, Who::Anyone),
             (READ, Who::AnyNode),
@@ -138,13 +139,14 @@ impl Node {
             (STREAM, Who::SelfNode),
         ])
         .expect("no duplicates");
-        let layer =
-            AuthLayer::new(table, move |id| list.lock().expect("not poisoned").contains(id));
+        let [gone, workers_now] =
+            lists.map(|list| move |id: &NodeId| list.lock().expect("not poisoned").contains(id));
+        let layer = AuthLayer::new(table, gone, move |peer| workers_now(&peer.node_id));
         let service = Test { calls: Arc::default(), ticks: watch::Sender::new(0) };
         let mut workers = JoinSet::new();
         let tonic = Tonic::builder().layer(layer).add_service(service.clone());
         workers.spawn(async move { tonic.serve_with_incoming(incoming).await });
-        Server { addr, service, stats, revoked, _workers: workers }
+        Server { addr, service, stats, revoked, demoted, _workers: workers }
     }
 }
 
@@ -153,6 +155,7 @@ pub(crate) struct Server {
     service: Test,
     stats: Arc<AcceptStats>,
     revoked: Arc<Mutex<BTreeSet<NodeId>>>,
+    demoted: Arc<Mutex<BTreeSet<NodeId>>>,
     _workers: JoinSet<Result<(), tonic::transport::Error>>,
 }
 
@@ -168,6 +171,10 @@ impl Server {
 
     pub(crate) fn revoke(&self, id: NodeId) {
         self.revoked.lock().expect("not poisoned").insert(id);
+    }
+
+    pub(crate) fn demote(&self, id: NodeId) {
+        self.demoted.lock().expect("not poisoned").insert(id);
     }
 
     pub(crate) fn tick(&self) {

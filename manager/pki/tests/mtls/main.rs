@@ -78,6 +78,25 @@ async fn a_removed_node_is_cut_off_while_its_certificate_is_in_date() -> TestRes
 }
 
 #[tokio::test]
+async fn a_demoted_manager_is_a_worker_whatever_its_certificate_says() -> TestResult {
+    let cluster = Cluster::new(1);
+    let (manager, other) = (cluster.node(1, Role::Manager), cluster.node(2, Role::Manager));
+    let server = manager.serve().await;
+    let by_other = channel(server.addr, Role::Manager, &other.tls);
+    call(&by_other, ADMIN, Request::new(())).await?;
+    server.demote(other.id);
+    call(&by_other, READ, Request::new(())).await?;
+    let (code, text) = refused(call(&by_other, ADMIN, Request::new(())).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.contains("for managers only"), "{text}");
+    let mut for_another = Request::new(());
+    swarmnet_pki::authz::speak_for(&mut for_another, manager.id);
+    let (_, text) = refused(call(&by_other, SESSION, for_another).await);
+    assert!(text.contains("may not speak for"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_new_node_may_join_and_nothing_else() -> TestResult {
     let cluster = Cluster::new(1);
     let server = cluster.node(1, Role::Manager).serve().await;

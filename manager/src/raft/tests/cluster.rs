@@ -162,15 +162,18 @@ fn managers_are_added_and_removed() {
     let second = TestNode::start(&config(dirs[1].path(), 2), ANY_PORT.into()).unwrap();
     assert!(!second.run(second.node.is_initialized()).unwrap());
     let third = TestNode::start(&config(dirs[2].path(), 3), ANY_PORT.into()).unwrap();
+    let matched = |id: u64| first.node.status().members[&id].matched;
     for (id, node) in [(2, &second), (3, &third)] {
-        first.run(first.node.add_voter(id, node.addr.to_string(), PATIENCE)).unwrap();
+        first.run(first.node.add_learner(id, node.addr.to_string())).unwrap();
+        until("it has caught up", || matched(id) >= Some(first.node.status().membership));
+        first.run(first.node.make_voter(id)).unwrap();
         assert!(node.has("before") || node.run(node.node.barrier()).is_ok());
     }
     let voters = first.node.status().members.values().filter(|member| member.voter).count();
     assert_eq!(voters, 3);
-    let absent =
-        first.run(first.node.add_voter(9, "127.0.0.1:9".into(), Duration::from_millis(500)));
+    let absent = first.run(first.node.make_voter(9));
     assert!(matches!(absent, Err(RaftError::Membership { .. })), "{absent:?}");
+    first.run(first.node.add_learner(9, "127.0.0.1:9".into())).unwrap();
     assert!(!first.node.status().members[&9].voter);
     for gone in [9, 3, 7] {
         first.run(first.node.remove_member(gone)).unwrap();
@@ -178,6 +181,23 @@ fn managers_are_added_and_removed() {
     assert_eq!(first.node.status().members.keys().copied().collect::<Vec<_>>(), [1, 2]);
     second.kill();
     assert!(matches!(first.propose(put("alone")), Err(ProposeError::QuorumLost)));
+}
+
+#[test]
+fn a_leader_takes_itself_out_and_the_others_go_on() {
+    let trio = Trio::start(|_| {});
+    let leader = trio.leader();
+    trio.write("before");
+    trio.node(leader).run(trio.node(leader).node.remove_member(leader)).unwrap();
+    let left = Instant::now();
+    let others = || trio.alive().filter(|(id, _)| *id != leader);
+    until("another leads", || others().any(|(_, node)| node.node.is_leader()));
+    println!("another leads after {:?}", left.elapsed());
+    let (_, next) = others().find(|(_, node)| node.node.is_leader()).expect("it was seen");
+    next.propose(put("after")).unwrap();
+    let status = next.node.status();
+    assert!(!status.members.contains_key(&leader) && status.applied.0 >= status.membership);
+    assert!(!trio.node(leader).node.is_leader());
 }
 
 #[test]
