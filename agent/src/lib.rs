@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod api;
 pub mod desired;
+pub mod drain;
 pub mod liveness;
 pub mod local;
 pub mod managers;

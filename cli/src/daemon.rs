@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarmnet_agent::api::{self, AdmissionProxy, ControlProxy, NodeGrpc, VaultProxy};
+use swarmnet_agent::drain;
 use swarmnet_agent::local::cluster::Cluster;
 use swarmnet_agent::local::host::{Host, KernelHost};
 use swarmnet_agent::local::outbox::Outbox;
@@ -220,6 +221,7 @@ async fn start(
         node.resume(&peer).await?;
     }
     follow_role(Arc::clone(&node), supervisor);
+    follow_drain(&workloads, &agent, supervisor);
     adopt(workloads.clone(), supervisor);
     let grpc = NodeGrpc::new(
         workloads,
@@ -242,6 +244,17 @@ fn follow_role(node: Arc<Node>, supervisor: &Supervisor) {
     supervisor.spawn_critical("role", async move {
         // cancel-safe: the next daemon looks at what there is.
         stop.run_until_cancelled(node.follow_role()).await;
+    });
+}
+
+/// The worker that stops programs when the node is drained.
+fn follow_drain(workloads: &Workloads, agent: &Agent, supervisor: &Supervisor) {
+    let cluster = workloads.sandboxes().means().cluster.clone();
+    let draining = drain::follow(workloads.clone(), cluster, agent.view());
+    let stop = supervisor.token().clone();
+    supervisor.spawn_critical("drain", async move {
+        // cancel-safe: the next daemon drains what still runs.
+        stop.run_until_cancelled(draining).await;
     });
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use swarmnet_proto::v1;
 use swarmnet_types::{Availability, Role};
 
-use super::refs::{confirm, each_reference, key_values};
+use super::refs::{confirm, each_reference, key_values, wait};
 use super::role::{self, RoleArgs};
 use crate::client::{Daemon, request_id};
 use crate::error::{CliError, check_template, report};
@@ -150,6 +150,9 @@ async fn update(args: UpdateArgs, mut daemon: Daemon) -> Result<(), CliError> {
         role: role.into(),
     };
     let status = Status::try_from(daemon.control.update_node(request).await?.into_inner())?;
+    if args.availability.is_some() {
+        wait(&mut daemon, status.node.changed.0).await?;
+    }
     if let Some(role) = args.role {
         role::wait(&mut daemon, &status, role).await?;
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod drain;
 mod drift;
 mod events;
 mod faults;
