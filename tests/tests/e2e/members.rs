@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use swarmnet_tests::{Lab, eventually, stderr, stdout};
+use swarmnet_tests::{Lab, Session, eventually, stderr, stdout};
 
 /// An election, a certificate and what the log has to catch up with.
 const SOON: Duration = Duration::from_secs(20);
@@ -136,5 +136,41 @@ fn nobody_goes_at_the_cost_of_the_quorum_and_who_went_stays_away() {
         "Removing the last manager erases all current state of the swarm.",
     );
     lab.ok(rest[1], "manager leave --force");
+    lab.down();
+}
+
+/// Writes one change after the other by a node's daemon until its input is closed; says which failed, and at the end how many there were
+/// and how many milliseconds the longest took.
+fn writer(lab: &Lab, node: &str) -> Session {
+    let script = format!(
+        "n=0; longest=0; while true; do read -r -t 0.01 word; [ $? -gt 128 ] || break; n=$((n+1)); begun=${{EPOCHREALTIME/./}}; swarmnet node update --label-add load=$n {node} 2>&1 >/dev/null || echo \"write $n failed\"; took=$(((${{EPOCHREALTIME/./}}-begun)/1000)); [ $took -le $longest ] || longest=$took; done; echo $n $longest"
+    );
+    lab.session(node, &["bash", "-c", &script])
+}
+
+/// Nothing failed, writes went on, and none waited for longer than a writer is patient.
+fn assert_wrote(said: &str) {
+    let numbers: Vec<_> = said.split_whitespace().map(str::parse::<u32>).collect();
+    let [Ok(count), Ok(longest_ms)] = numbers[..] else { panic!("{said}") };
+    println!("{count} writes, the longest took {longest_ms} ms");
+    assert!(count > 1 && longest_ms < 5_000, "{count} writes, the longest took {longest_ms} ms");
+}
+
+#[test]
+fn one_manager_becomes_three_and_five_and_three_again_and_no_write_fails() {
+    let mut lab = Lab::up("grow", "--managers 1 --agents 4 --clients 0");
+    let load = writer(&lab, "m1");
+    for (node, voters) in [("a1", 2), ("a2", 3), ("a3", 4), ("a4", 5)] {
+        lab.ok("m1", &format!("manager promote {node}"));
+        assert_eq!(self::voters(&lab, node).len(), voters);
+    }
+    assert_wrote(&load.close());
+    // The leader is among those that go.
+    assert_eq!(leader(&lab, "a1"), "m1");
+    let load = writer(&lab, "a1");
+    lab.ok("a2", "manager demote m1 a4");
+    assert_eq!(voters(&lab, "a3"), ["a1", "a2", "a3"]);
+    lab.ok("a3", "node rm --force m1");
+    assert_wrote(&load.close());
     lab.down();
 }
