@@ -17,3 +17,7 @@ demo:
 # The simulation of managers, gossip, push and agents, so many runs from one seed on; `just sim 1 17` repeats run 17.
 sim seeds="10000" first="1":
     SWARMNET_SIM_SEEDS={{seeds}} SWARMNET_SIM_SEED={{first}} cargo test -p swarmnet-tests --test sim every_invariant -- --nocapture
+
+# The fuzz targets, so many spoiled inputs for each from one seed.
+fuzz runs="100000" seed="1":
+    SWARMNET_FUZZ_RUNS={{runs}} SWARMNET_FUZZ_SEED={{seed}} cargo test -p swarmnet-tests --test fuzz nothing_from_outside

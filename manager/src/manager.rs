@@ -11,6 +11,7 @@ use swarmnet_manager_core::{ClusterInit, Command, JoinNode, NodeTls, Secret};
 use swarmnet_pki::{
     AuthLayer, AuthTable, Ca, Incoming, Issue, NodeIdentity, NodeKey, TlsStore, UnlockKey,
 };
+use swarmnet_proto::TerseLayer;
 use swarmnet_proto::v1::admission_server::AdmissionServer;
 use swarmnet_proto::v1::control_server::ControlServer;
 use swarmnet_proto::v1::dispatcher_server::DispatcherServer;
@@ -234,6 +235,7 @@ impl Manager {
         let server = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PING_EVERY))
             .http2_keepalive_timeout(Some(PING_MAX))
+            .layer(TerseLayer)
             .layer(auth)
             .add_service(JoinServer::new(JoinGrpc::new(writer.clone())))
             .add_service(AdmissionServer::new(AdmissionGrpc::new(writer.clone())))

@@ -1,10 +1,12 @@
 //! What managers ask of each other besides Raft.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use swarmnet_manager_core::Proposal;
 use swarmnet_pki::Speaker;
-use swarmnet_proto::v1;
 use swarmnet_proto::v1::manager_peer_server::ManagerPeer;
+use swarmnet_proto::{Malformed, v1};
 use swarmnet_types::Role;
 use tonic::{Request, Response, Status};
 
@@ -72,6 +74,9 @@ impl ManagerPeer for PeerGrpc {
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
         let caller = Speaker::of(&request)?.node_id();
         let v1::AddMemberRequest { index, addr } = request.into_inner();
+        if addr.parse::<SocketAddr>().is_err() {
+            return Err(Malformed::new("addr", "want IP:PORT").into());
+        }
         let known = self.writer.read(|s| s.node(caller).map(|n| (n.index.get(), n.role)));
         if known != Some((index, Role::Manager)) {
             return Err(Status::failed_precondition("this node is not to be a manager"));

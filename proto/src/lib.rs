@@ -6,10 +6,12 @@
 
 mod convert;
 mod status;
+mod terse;
 pub mod wire;
 
 pub use convert::Malformed;
 pub use status::{refused, sentence};
+pub use terse::{Terse, TerseLayer};
 
 /// Generated from `swarmnet/v1/*.proto`.
 #[allow(

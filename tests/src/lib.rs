@@ -10,6 +10,8 @@
 mod binary;
 mod lab;
 mod machine;
+pub mod mutate;
+pub mod rng;
 
 use std::process::Output;
 use std::time::{Duration, Instant};

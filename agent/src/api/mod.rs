@@ -36,6 +36,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::unistd::{Group, Uid, chown};
+use swarmnet_proto::TerseLayer;
 use swarmnet_proto::v1::control_server::ControlServer;
 use swarmnet_proto::v1::local_node_server::LocalNodeServer;
 use swarmnet_runtime::Supervisor;
@@ -102,6 +103,7 @@ pub fn serve(
     let stop = supervisor.token().clone();
     supervisor.spawn_critical("local api", async move {
         let served = tonic::transport::Server::builder()
+            .layer(TerseLayer)
             .add_routes(routes)
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
             .await;

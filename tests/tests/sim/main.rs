@@ -23,10 +23,11 @@ mod operator;
 mod packet;
 mod plane;
 mod raft;
-mod rng;
 mod trace;
 mod truth;
 mod world;
+
+pub(crate) use swarmnet_tests::rng;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
