@@ -16,6 +16,7 @@ mod members;
 mod names;
 mod operate;
 mod overlay;
+mod readme;
 mod recovery;
 mod restart;
 mod teardown;
