@@ -101,7 +101,12 @@ impl Node {
             async move { ControlClient::new(channel).update_node(request).await }
         });
         let demoted = timeout(ASK_MAX, demote).await.map_err(|_| nobody())?;
-        demoted.map_err(CliError::failure)?;
+        match demoted {
+            Ok(_) => {}
+            // It is a worker to the managers already, and finds out in a moment.
+            Err(err) if is_gone(&err) => {}
+            Err(err) => return Err(CliError::failure(err)),
+        }
         self.wait_demoted(me.node).await
     }
 

@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::{ControlGrpc, id};
-use crate::group;
 use crate::manager::NodeCondition;
 use crate::raft::{Leader, RaftStatus};
 use crate::writer::refusal;
@@ -77,16 +76,16 @@ impl ControlGrpc {
                     ),
             }
         });
-        let seats = group::seats(&self.writer);
-        let voters = seats.values().filter(|seat| seat.voter);
-        let alive = voters.clone().filter(|seat| seat.alive).count();
+        let members: Vec<v1::GroupMember> = members.collect();
+        let voters = members.iter().filter(|m| m.seat() == v1::GroupSeat::Voter);
+        let alive = voters.clone().filter(|m| m.answers).count();
         let majority = voters.count() / 2 + 1;
         v1::ManagerGroup {
             term: raft.term,
             leader: leader.map(|n| id(n.id.as_bytes())).unwrap_or_default(),
             last_log: raft.last_log,
-            members: members.collect(),
             margin: u32::try_from(alive.saturating_sub(majority)).unwrap_or(u32::MAX),
+            members,
         }
     }
 
