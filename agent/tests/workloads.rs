@@ -53,7 +53,9 @@ fn main() -> ExitCode {
     }
     let ignored = args.iter().any(|a| a == "--ignored");
     let exact = args.iter().any(|a| a == "--exact");
-    let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with('-')).collect();
+    // The word after `--format` is no test's name.
+    let named = args.iter().enumerate().filter(|(at, _)| *at == 0 || args[at - 1] != "--format");
+    let filters: Vec<&String> = named.map(|(_, a)| a).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| {
         let fits =
             |f: &&&String| if exact { f.as_str() == name } else { name.contains(f.as_str()) };
