@@ -1,6 +1,5 @@
 //! What the README tells a newcomer to type is typed here as it stands there, chapter by chapter, in a shell.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use swarmnet_tests::{program, stderr, stdout};
@@ -36,7 +35,7 @@ impl Shell {
 
     fn is_clean(&self) -> bool {
         let labs = self.0.path().join("labs");
-        !Path::new(&labs).exists() || std::fs::read_dir(labs).is_ok_and(|mut d| d.next().is_none())
+        !labs.exists() || std::fs::read_dir(labs).is_ok_and(|mut d| d.next().is_none())
     }
 }
 

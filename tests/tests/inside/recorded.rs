@@ -1,7 +1,7 @@
 //! What earlier versions have written and sent, kept in `tests/fixtures`: one folder for each subject, in it one for each recording.
 //!
-//! A recording is never changed: a later version has to understand it. New ones are made by the ignored tests whose names begin with
-//! `record_`, when a format has changed.
+//! A recording of a version that was released is never changed: a later one has to understand it. New ones are
+//! made by the ignored tests whose names begin with `record_`, when a format has changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use swarmnet_agent::local::GossipStatus;
 use swarmnet_agent::numbers::AgentNumbers;
+use swarmnet_gossip::StatsSnapshot;
 use swarmnet_manager::Observed;
 
 use super::process::Process;
@@ -94,23 +96,23 @@ metrics! {
         |s| s.agent.certificate_ends.map_or_else(Vec::new, |at| one(unix(at)));
 
     Gauge "swarmnet_gossip_peers" ["state"], "Other nodes by the gossip's verdict",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(g, _)| by([
+        |s| gossip(s, |g, _| by([
             ("alive", g.alive),
             ("agent-lost", g.agent_lost),
             ("dead", g.dead),
         ]));
     Gauge "swarmnet_gossip_suspects", "Other nodes that are not heard just now",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(g, _)| one(g.suspected));
+        |s| gossip(s, |g, _| one(g.suspected));
     Gauge "swarmnet_gossip_cut_off", "More than half of the others are silent: nobody is declared dead",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(g, _)| one(g.cut_off));
+        |s| gossip(s, |g, _| one(g.cut_off));
     Counter "swarmnet_gossip_datagrams" ["direction"], "Datagrams of the gossip",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(_, n)| by([
+        |s| gossip(s, |_, n| by([
             ("sent", n.sent),
             ("unsent", n.send_failed),
             ("received", n.received),
         ]));
     Counter "swarmnet_gossip_refused" ["reason"], "Datagrams that were not believed",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(_, n)| by([
+        |s| gossip(s, |_, n| by([
             ("garbage", n.refused.garbage),
             ("unknown-key", n.refused.unknown_key),
             ("forged", n.refused.forged),
@@ -119,12 +121,12 @@ metrics! {
             ("malformed", n.refused.malformed),
         ]));
     Counter "swarmnet_gossip_echoes" ["result"], "Echoes that silent machines were asked for",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(_, n)| by([
+        |s| gossip(s, |_, n| by([
             ("sent", n.echoes_sent),
             ("lost", n.echoes_lost),
         ]));
     Counter "swarmnet_gossip_stalls", "Times that this daemon did not run for so long that it distrusted what it saw",
-        |s| s.agent.gossip.map_or_else(Vec::new, |(_, n)| one(n.stalls));
+        |s| gossip(s, |_, n| one(n.stalls));
 
     Counter "swarmnet_dns_queries" ["result"], "Queries of sandboxes by what they ended as",
         |s| by([
@@ -211,6 +213,14 @@ fn by<const N: usize>(points: [(&str, impl Into<Value>); N]) -> Vec<Point> {
 /// Of the manager, when one runs here.
 fn of(sample: &Sample, read: impl Fn(&Observed) -> Vec<Point>) -> Vec<Point> {
     sample.manager.as_ref().map(read).unwrap_or_default()
+}
+
+/// Of the gossip, when it runs.
+fn gossip(
+    sample: &Sample,
+    read: impl Fn(&GossipStatus, &StatsSnapshot) -> Vec<Point>,
+) -> Vec<Point> {
+    sample.agent.gossip.as_ref().map(|(status, numbers)| read(status, numbers)).unwrap_or_default()
 }
 
 fn unix(at: SystemTime) -> Duration {
